@@ -1,0 +1,58 @@
+"""Turn-level credit for LLM agents trained with TRL."""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+
+try:
+    __version__ = version("trl-multiturn")
+except PackageNotFoundError:  # run from a checkout that is not installed
+    __version__ = "0+unknown"
+
+# Where each public name lives. Imported on first use: `import trl_multiturn` alone loads neither torch nor trl.
+_NAMES = {
+    "IGPOConfig": "igpo.config",
+    "IGPOTrainer": "igpo.trainer",
+    "MultiTurnGRPOConfig": "config",
+    "MultiTurnGRPOTrainer": "trainer",
+    "Rollouts": "rollouts",
+    "StopReason": "rollouts",
+    "Turn": "rollouts",
+    "check_environment": "environments.checker",
+}
+
+__all__ = [
+    "IGPOConfig",
+    "IGPOTrainer",
+    "MultiTurnGRPOConfig",
+    "MultiTurnGRPOTrainer",
+    "Rollouts",
+    "StopReason",
+    "Turn",
+    "check_environment",
+]
+
+if TYPE_CHECKING:
+    from .config import MultiTurnGRPOConfig
+    from .environments.checker import check_environment
+    from .igpo.config import IGPOConfig
+    from .igpo.trainer import IGPOTrainer
+    from .rollouts import Rollouts, StopReason, Turn
+    from .trainer import MultiTurnGRPOTrainer
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name.endswith(("Config", "Trainer")):
+        from .compat import check_trl
+
+        check_trl()
+    value = getattr(import_module(f".{_NAMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,479 @@
+"""[`MultiTurnGRPOTrainer`]: TRL's GRPO with a record of every rollout's turns, and a reward and an advantage for each.
+
+Every touch of TRL's private surface is in this file. Its methods are called, never copied: an override changes what goes
+in or what comes out. What each private name must look like is written down in `compat.py`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object, is_peft_model
+from transformers.utils import logging
+from trl import GRPOTrainer
+from trl.trainer.utils import use_adapter
+
+from .advantages import broadcast_to_tokens, environment_turn_advantages
+from .config import MultiTurnGRPOConfig
+from .environment_rewards import rewards_by_turn, turn_rewards_total
+from .metrics import rollout_metrics
+from .reward_funcs import append_reward_funcs, make_stop_penalty
+from .rollouts import Rollouts, StopReason, find_turns
+from .state import load_state, save_state
+from .stopping import find_stop_reasons
+from .tools import ToolExecutor
+
+
+logger = logging.get_logger(__name__)
+
+
+class MultiTurnGRPOTrainer(GRPOTrainer):
+    """
+    Trainer for Group Relative Policy Optimization with credit for every turn of a rollout.
+
+    With nothing configured it is [`~trl.GRPOTrainer`], bit for bit. What it adds:
+
+    - An environment may say what each turn was worth, in an attribute or property `turn_rewards` (`list[float]`, one
+      more for each turn with tool calls). Each turn is then trained on its return-to-go against the group's.
+    - Each rollout's turns and the reason for which it ended are known ([`Rollouts`], [`StopReason`]), logged under
+      `turns/*` and `stop/*`, and passed to reward functions as `stop_reason` and `num_turns`.
+    - Tool calls of different rollouts run at the same time, with a time limit.
+    - Four hooks for methods that assign credit differently: [`select_rows`], [`compute_turn_rewards`],
+      [`compute_turn_advantages`] and [`after_rollouts`]; and [`method_state`] / [`load_method_state`], which put what a
+      method has learnt into every checkpoint.
+
+    Example:
+
+    ```python
+    >>> from trl_multiturn import MultiTurnGRPOConfig, MultiTurnGRPOTrainer
+
+    >>> trainer = MultiTurnGRPOTrainer(
+    ...     model="Qwen/Qwen3-0.6B",
+    ...     args=MultiTurnGRPOConfig(output_dir="counting", max_steps=100),
+    ...     environment_factory=CountingEnvironment,  # has `reset`, tools, and `turn_rewards`
+    ... )
+    >>> trainer.train()
+    ```
+
+    Args:
+        model (`str` or [`~transformers.PreTrainedModel`] or [`~peft.PeftModel`]):
+            Model to be trained, as for [`~trl.GRPOTrainer`].
+        reward_funcs (`RewardFunc | list[RewardFunc]`, *optional*):
+            Reward functions, as for [`~trl.GRPOTrainer`]. May be omitted if the environment has `get_reward` or
+            `turn_rewards`.
+        args ([`MultiTurnGRPOConfig`], *optional*):
+            Configuration for this trainer. If `None`, a default configuration is used.
+        train_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
+            Dataset to use for training, as for [`~trl.GRPOTrainer`].
+        **kwargs:
+            The other arguments of [`~trl.GRPOTrainer`]: `eval_dataset`, `processing_class`, `peft_config`, `tools`,
+            `environment_factory` and so on.
+
+    Raises:
+        `TypeError`: If `args` is a configuration of another trainer.
+        `ValueError`: For a setting that cannot take effect.
+    """
+
+    _tag_names = ["trl", "trl_multiturn", "multi-turn-grpo"]
+    _name = "Multi-turn GRPO"
+    _config_class: type[MultiTurnGRPOConfig] = MultiTurnGRPOConfig
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: MultiTurnGRPOConfig | None = None,
+        train_dataset: Any = None,
+        **kwargs: Any,
+    ):
+        args = self._check_args(model, args)
+        extra = [make_stop_penalty(penalties)] if (penalties := args.stop_penalties()) else []
+        if kwargs.get("environment_factory") is not None:
+            extra.append(turn_rewards_total)
+        args, reward_funcs, kwargs = append_reward_funcs(args, reward_funcs, extra, kwargs)
+        self._executor: ToolExecutor | None = None
+        self._record: dict[str, Any] = {}
+        super().__init__(model, reward_funcs, args, train_dataset, **kwargs)
+        self.is_vision_language = self._is_vlm
+        self._resolve_turn_rewards()
+        if args.gamma != 1.0 and not self._gives_turn_rewards and not self._overrides_turn_advantages():
+            raise ValueError(
+                f"gamma={args.gamma} has no effect: without turn rewards every turn gets the rollout's advantage. Give "
+                "the environment an attribute `turn_rewards`, or leave gamma at 1."
+            )
+
+    # --- hooks
+
+    def select_rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """
+        Choose the dataset rows of the next generation batch. Called before generation, during training only.
+
+        Args:
+            rows (`list[dict]`):
+                This process's rows as the sampler drew them. Each prompt comes `num_generations` times in a row,
+                counted over all processes.
+
+        Returns:
+            `list[dict]`: As many rows, grouped in the same way.
+        """
+        return rows
+
+    def compute_turn_rewards(self, rollouts: Rollouts) -> torch.Tensor:
+        """
+        Reward of every turn: the outcome on the last, plus what the environment says each turn was worth.
+
+        Args:
+            rollouts ([`Rollouts`]):
+                B rollouts of this process.
+
+        Returns:
+            `torch.Tensor` of shape `(B, K)`, float32: NaN where nothing was measured, any value where there is no turn.
+        """
+        rewards = torch.zeros(rollouts.turn_mask.shape, device=rollouts.outcomes.device)
+        rows = torch.arange(len(rollouts))
+        last = torch.tensor([len(turns) - 1 for turns in rollouts.turns])
+        rewards[rows, last] = rollouts.outcomes
+        if rollouts.environment_rewards is not None:
+            for row, values in enumerate(rollouts.environment_rewards):
+                rewards[row, : len(values)] = rewards[row, : len(values)].nan_to_num(nan=0.0) + rewards.new_tensor(
+                    values
+                )
+        return rewards
+
+    def compute_turn_advantages(self, rollouts: Rollouts, turn_rewards: torch.Tensor) -> torch.Tensor:
+        """
+        Advantage of every turn: GRPO's group advantage on each, or the centred return-to-go if the environment gives
+        turn rewards.
+
+        Args:
+            rollouts ([`Rollouts`]):
+                B rollouts of this process.
+            turn_rewards (`torch.Tensor` of shape `(B, K)`):
+                What [`compute_turn_rewards`] returned.
+
+        Returns:
+            `torch.Tensor` of shape `(B, K)`.
+        """
+        if rollouts.environment_rewards is None:
+            return rollouts.advantages.unsqueeze(1).expand(-1, rollouts.max_turns)
+        rewards, mask, group_ids = self.gather_turns(rollouts, turn_rewards)
+        scale = self.scale_rewards
+        advantages = environment_turn_advantages(rewards, mask, group_ids, gamma=self.args.gamma, scale=scale)
+        return self.local_turns(rollouts, advantages).float()
+
+    def after_rollouts(self, rollouts: Rollouts) -> None:
+        """
+        Learn from the rollouts or store them. Called once a generation batch, during training only.
+
+        Args:
+            rollouts ([`Rollouts`]):
+                B rollouts of this process.
+        """
+
+    def method_state(self) -> dict[str, Any]:
+        """
+        What must be in a checkpoint beside TRL's own state for a resumed run to equal the uninterrupted one.
+
+        Returns:
+            `dict[str, Any]`: Tensors and JSON values by name. Called on every process, written by the main one.
+        """
+        return {}
+
+    def load_method_state(self, state: dict[str, Any]) -> None:
+        """
+        Take up what [`method_state`] returned when the checkpoint was written.
+
+        Args:
+            state (`dict[str, Any]`):
+                Tensors and JSON values by name.
+        """
+
+    # --- what hooks use
+
+    def gather_turns(
+        self, rollouts: Rollouts, turn_values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """
+        Collect turn values of all processes, since a group's rollouts may be spread over several. Every process must
+        call it.
+
+        Args:
+            rollouts ([`Rollouts`]):
+                B rollouts of this process.
+            turn_values (`torch.Tensor` of shape `(B, K)`):
+                A value for each turn.
+
+        Returns:
+            `tuple`: Values `(N, K)`, the mask of real turns `(N, K)` and the group ids `(N,)` of all N rollouts, K being
+            the longest rollout's turns over all processes.
+        """
+        # One collective pair for both: the mask rides along as a second plane.
+        stacked = torch.stack([turn_values.double(), rollouts.turn_mask.double()], dim=1)
+        stacked = self.accelerator.gather(self.accelerator.pad_across_processes(stacked, dim=2))
+        values, mask = stacked.unbind(dim=1)
+        group_ids = torch.arange(len(values), device=values.device) // rollouts.group_size
+        return values, mask.bool(), group_ids
+
+    def local_turns(self, rollouts: Rollouts, turn_values: torch.Tensor) -> torch.Tensor:
+        """
+        This process's part of gathered turn values.
+
+        Args:
+            rollouts ([`Rollouts`]):
+                B rollouts of this process.
+            turn_values (`torch.Tensor` of shape `(N, K)`):
+                A value for each turn of all processes' rollouts.
+
+        Returns:
+            `torch.Tensor` of shape `(B, K)`, with this process's K.
+        """
+        start = self.accelerator.process_index * len(rollouts)
+        return turn_values[start : start + len(rollouts), : rollouts.max_turns]
+
+    @property
+    def has_reference_model(self) -> bool:
+        """Whether there is a reference model, or an adapter to switch off."""
+        return self.ref_model is not None or is_peft_model(self.model)
+
+    @contextmanager
+    def reference_model(self) -> Iterator[Any]:
+        """Context manager that gives a model which answers as the reference policy does."""
+        if self.ref_model is not None:
+            yield self.ref_model
+            return
+        adapters = self.accelerator.unwrap_model(self.model).peft_config
+        with use_adapter(self.accelerator.unwrap_model(self.model), "ref" if "ref" in adapters else None):
+            yield self.model
+
+    def max_over_processes(self, value: int) -> int:
+        """Largest value that any process has. Every process must call it."""
+        return int(self.accelerator.gather(torch.tensor([value], device=self.accelerator.device)).max().item())
+
+    def log_metric(self, name: str, value: float) -> None:
+        """
+        Log a value that is the same on every process; values of a logging step are averaged.
+
+        Args:
+            name (`str`):
+                Name of the metric, without the `eval_` prefix.
+            value (`float`):
+                Its value for this generation batch.
+        """
+        self._metrics["train" if self.model.training else "eval"][name].append(value)
+
+    # --- overrides of TRL
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if self.model.training:
+            inputs = self.select_rows(inputs)
+        output = super()._generate_and_score_completions(inputs)
+        rollouts = self._build_rollouts(inputs, output["advantages"])
+        turn_rewards = self.compute_turn_rewards(rollouts)
+        turn_advantages = self.compute_turn_advantages(rollouts, turn_rewards)
+        output["advantages"] = self._token_advantages(rollouts, turn_advantages, output)
+        self._mask_stop_reasons(rollouts, output)
+        self._log_rollouts(rollouts, turn_rewards, turn_advantages)
+        if rollouts.is_training:
+            self.after_rollouts(rollouts)
+        self._replace_lost_environments()
+        return output
+
+    def _generate(self, prompts: list):
+        self._executor = None
+        output = super()._generate(prompts)
+        prompt_ids, completion_ids, model_masks, completions = output[:4]
+        if model_masks is None:
+            model_masks = [[1] * len(ids) for ids in completion_ids]
+        self._record = {
+            "prompts": prompts,
+            "prompt_ids": prompt_ids,
+            "completion_ids": completion_ids,
+            "model_masks": model_masks,
+            "completions": completions,
+            "stop_reasons": find_stop_reasons(
+                completions,
+                completion_ids,
+                end_ids={*self.eos_token_ids, self._tokenizer.pad_token_id},
+                max_tool_calling_iterations=self.max_tool_calling_iterations,
+                tokenizer=self._tokenizer,
+                lost_rows=self._executor.lost_rows if self._executor is not None else set(),
+            ),
+        }
+        return output
+
+    def _tool_call_loop(self, prompts, prompt_ids, completion_ids, completions, logprobs, images, multimodal_fields):
+        self._executor = ToolExecutor(
+            completions=completions,
+            sync_tools=self._sync_tool_dicts,
+            async_tools=self._async_tool_dicts,
+            environments=self.environments,
+            concurrency=self.args.tool_concurrency,
+            timeout=self.args.tool_timeout,
+            loop=self.async_loop if self._has_async_funcs else None,
+        )
+        self._sync_tool_dicts = self._executor.sync_proxies()
+        self._async_tool_dicts = self._executor.async_proxies()
+        try:
+            return super()._tool_call_loop(
+                prompts, prompt_ids, completion_ids, completions, logprobs, images, multimodal_fields
+            )
+        finally:
+            self._sync_tool_dicts = self._executor.sync_tools
+            self._async_tool_dicts = self._executor.async_tools
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        stop_reasons = [reason.value for reason in self._record["stop_reasons"]]
+        num_turns = [len(find_turns(mask)) for mask in self._record["model_masks"]]
+        rows = [
+            {**row, "stop_reason": reason, "num_turns": turns}
+            for row, reason, turns in zip(inputs, stop_reasons, num_turns, strict=True)
+        ]
+        rewards = super()._calculate_rewards(rows, prompts, completions, completion_ids_list)
+        infinite = rewards.isinf()
+        if infinite.any():
+            names = [self.reward_func_names[i] for i in infinite.any(dim=0).nonzero().flatten().tolist()]
+            logger.warning_once(f"Infinite rewards of {', '.join(names)} are taken for missing ones (NaN).")
+            rewards = rewards.masked_fill(infinite, float("nan"))
+        self.log_metric("rewards/missing", rewards.isnan().all(dim=1).float().mean().item())
+        if self.log_completions:
+            self._log_completion_extra("stop_reason", stop_reasons)
+        self._record["rewards"] = rewards
+        return rewards
+
+    def _save_optimizer_and_scheduler(self, output_dir):
+        super()._save_optimizer_and_scheduler(output_dir)
+        state = self.method_state()
+        if state and self.args.should_save:
+            save_state(output_dir, state)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        state = load_state(checkpoint) if checkpoint is not None else None
+        if state is not None:
+            self.load_method_state(state)
+        elif checkpoint is not None and self.method_state():
+            logger.warning(f"{checkpoint} holds no state of {type(self).__name__}: the method starts afresh.")
+
+    # --- construction
+
+    def _check_args(self, model: Any, args: MultiTurnGRPOConfig | None) -> MultiTurnGRPOConfig:
+        if args is None:
+            name = model if isinstance(model, str) else model.config.name_or_path
+            return self._config_class(f"{name.split('/')[-1]}-{self._name.replace(' ', '-')}")
+        if not isinstance(args, self._config_class):
+            raise TypeError(
+                f"{type(self).__name__} needs a {self._config_class.__name__}, got a {type(args).__name__}. It takes "
+                "every argument that GRPOConfig takes: rename the class."
+            )
+        return args
+
+    def _resolve_turn_rewards(self) -> None:
+        """Keep the reward column of `turn_rewards` only if an environment has them: known once TRL has built one."""
+        probes = [pool[0] for pool in self._environment_pool.values()] if self.environment_factories else []
+        self._gives_turn_rewards = any(hasattr(environment, "turn_rewards") for environment in probes)
+        if probes and not self._gives_turn_rewards:
+            index = self.reward_funcs.index(turn_rewards_total)
+            for per_function in (self.reward_funcs, self.reward_func_names, self.reward_processing_classes):
+                del per_function[index]
+            self.reward_weights = torch.cat([self.reward_weights[:index], self.reward_weights[index + 1 :]])
+            if set(self.reward_func_names) <= {"stop_penalty"}:
+                raise ValueError(
+                    "No reward source provided. Pass `reward_funcs`, or an `environment_factory` whose environment has "
+                    "a `get_reward` method or an attribute `turn_rewards`."
+                )
+
+    def _overrides_turn_advantages(self) -> bool:
+        return type(self).compute_turn_advantages is not MultiTurnGRPOTrainer.compute_turn_advantages
+
+    # --- from TRL's output to rollouts and back
+
+    def _build_rollouts(self, inputs: list[dict[str, Any]], advantages: torch.Tensor) -> Rollouts:
+        start = self.accelerator.process_index * len(inputs)
+        rewards = self._record["rewards"][start : start + len(inputs)]
+        weights = self.reward_weights.to(rewards.device).clone()
+        if self._gives_turn_rewards:
+            weights[self.reward_funcs.index(turn_rewards_total)] = 0.0  # those come turn by turn
+        outcomes = (rewards * weights).nansum(dim=1)
+        outcomes[rewards.isnan().all(dim=1)] = torch.nan
+        training = self.model.training
+        return Rollouts(
+            rows=inputs,
+            prompts=self._record["prompts"],
+            completions=self._record["completions"],
+            prompt_ids=self._record["prompt_ids"],
+            completion_ids=self._record["completion_ids"],
+            model_masks=self._record["model_masks"],
+            stop_reasons=self._record["stop_reasons"],
+            environments=self.environments,
+            environment_rewards=self._environment_rewards() if self._gives_turn_rewards else None,
+            group_size=self.num_generations if training else self.num_generations_eval,
+            rewards=rewards,
+            reward_names=list(self.reward_func_names),
+            outcomes=outcomes,
+            advantages=advantages,
+            is_training=training,
+        )
+
+    def _environment_rewards(self) -> list[list[float]]:
+        counts = self._executor.reward_counts if self._executor is not None else {}
+        num_turns = [len(find_turns(mask)) for mask in self._record["model_masks"]]
+        return [
+            rewards_by_turn(environment, turns, {t: n for (r, t), n in counts.items() if r == row})
+            for row, (environment, turns) in enumerate(zip(self.environments, num_turns, strict=True))
+        ]
+
+    def _token_advantages(
+        self, rollouts: Rollouts, turn_advantages: torch.Tensor, output: dict[str, Any]
+    ) -> torch.Tensor:
+        expected = rollouts.turn_mask.shape
+        if turn_advantages.shape != expected:
+            raise ValueError(
+                f"compute_turn_advantages must return a tensor of shape {tuple(expected)}, got "
+                f"{tuple(turn_advantages.shape)}."
+            )
+        same = turn_advantages == rollouts.advantages.unsqueeze(1)
+        if bool((same | ~rollouts.turn_mask).all()):
+            return output["advantages"]  # one value a rollout: TRL's own shape, and its own arithmetic to the last bit
+        return broadcast_to_tokens(turn_advantages, rollouts.turn_spans, output["completion_ids"].size(1))
+
+    def _mask_stop_reasons(self, rollouts: Rollouts, output: dict[str, Any]) -> None:
+        reasons = self.args.masked_stop_reasons()
+        if not reasons:
+            return
+        keep = torch.tensor(
+            [reason not in reasons for reason in rollouts.stop_reasons], device=rollouts.outcomes.device
+        )
+        tool_mask = output.get("tool_mask")
+        if tool_mask is None:
+            tool_mask = torch.ones_like(output["completion_mask"])
+        output["tool_mask"] = tool_mask * keep.unsqueeze(1)
+        # The loss is divided by the number of tokens it is summed over, so masked ones must not count.
+        num_items = (output["completion_mask"] * output["tool_mask"]).sum()
+        output["num_items_in_batch"] = self.accelerator.gather(num_items).sum()
+
+    def _replace_lost_environments(self) -> None:
+        """A tool that never returned may still be changing its environment: the next batch gets a new one."""
+        for row in self._executor.lost_rows if self._executor is not None and self.environments else ():
+            for name, pool in self._environment_pool.items():
+                for i, environment in enumerate(pool):
+                    if environment is self.environments[row]:
+                        pool[i] = self.environment_factories[name]()
+
+    # --- metrics
+
+    def _log_rollouts(self, rollouts: Rollouts, turn_rewards: torch.Tensor, turn_advantages: torch.Tensor) -> None:
+        stacked = torch.stack([turn_rewards.double(), turn_advantages.double(), rollouts.written_mask.double()], dim=1)
+        stacked = self.accelerator.gather(self.accelerator.pad_across_processes(stacked, dim=2))
+        codes = [list(StopReason).index(reason) for reason in rollouts.stop_reasons]
+        codes = self.accelerator.gather(torch.tensor(codes, device=stacked.device))
+        for name, value in rollout_metrics(*stacked.unbind(dim=1), codes, rollouts.group_size).items():
+            self.log_metric(name, value)
+        if self.tools:
+            timeouts = self._executor.timeouts if self._executor is not None else 0
+            timeouts = self.accelerator.gather(torch.tensor([timeouts], device=stacked.device))
+            self.log_metric("tools/timeouts", timeouts.sum().item())
+        if self.log_completions:
+            for name, tensor in (("turn_rewards", turn_rewards), ("turn_advantages", turn_advantages)):
+                rows = [row[: len(turns)].tolist() for row, turns in zip(tensor, rollouts.turns, strict=True)]
+                self._logs["extra"][name].extend(gather_object(rows))

@@ -1,0 +1,96 @@
+"""One training run, on as many processes as it is started with; rank 0 writes what came out as JSON.
+
+Usage: worker.py METHOD FOLDER (METHOD: base, igpo or neutral)
+"""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import torch
+from accelerate.utils import gather_object
+
+from tests.tiny import (
+    Counter,
+    QuietCounter,
+    Recorded,
+    answer_length,
+    build_model,
+    build_tokenizer,
+    call,
+    dataset,
+    settings,
+)
+from trl_multiturn import IGPOConfig, IGPOTrainer, MultiTurnGRPOConfig, MultiTurnGRPOTrainer
+
+
+class Placed(Recorded):
+    """Scripts each rollout by its place in the global batch, so that any number of processes has the same rollouts."""
+
+    def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
+        first = self.accelerator.process_index * len(prompt_ids)
+        completions = []
+        for place, ids in enumerate(prompt_ids):
+            text = self.processing_class.decode(ids)
+            turn = text.count("<|im_start|>assistant") - 1
+            # Later turns are told apart by their history.
+            rng = random.Random(f"{text} {first + place if turn == 0 else ''}")
+            # The last rows of the batch, all on the last process, never call a tool.
+            silent = turn == 0 and first + place >= 4 and self.state.global_step == 1
+            if turn < 3 and rng.random() < 0.7 and not silent:
+                message = call(amount=rng.randint(1, 99))
+            else:
+                message = f"<answer>{rng.randint(0, 99)}</answer>"
+            completions.append(self.processing_class(message + "<|im_end|>", add_special_tokens=False)["input_ids"])
+        return completions, None
+
+
+def main(method: str, folder: str) -> None:
+    trainer_class, config_class = {
+        "base": (MultiTurnGRPOTrainer, MultiTurnGRPOConfig),
+        "neutral": (MultiTurnGRPOTrainer, MultiTurnGRPOConfig),
+        "igpo": (IGPOTrainer, IGPOConfig),
+    }[method]
+    processes = (
+        torch.distributed.get_world_size()
+        if torch.distributed.is_torchelastic_launched()
+        and (torch.distributed.is_initialized() or not torch.distributed.init_process_group("gloo"))
+        else 1
+    )
+    tokenizer = build_tokenizer()
+    trainer = type("Run", (Placed, trainer_class), {})(
+        model=build_model(tokenizer),
+        reward_funcs=answer_length,
+        args=config_class(
+            **settings(
+                folder,
+                max_steps=2,
+                per_device_train_batch_size=8 // processes,
+                num_generations=8,  # one group over all processes
+                learning_rate=1e-3,
+            )
+        ),
+        train_dataset=dataset(16, answers=["Paris"] * 16),
+        processing_class=tokenizer,
+        environment_factory=Counter if method == "base" else QuietCounter,
+    )
+    trainer.train()
+    advantages = []
+    for rollouts, _, values in trainer.batches:
+        rows = [row[: len(turns)].tolist() for row, turns in zip(values, rollouts.turns, strict=True)]
+        advantages.append(gather_object(rows))
+    if trainer.accelerator.is_main_process:
+        skipped = ("time", "runtime", "per_second", "seconds")
+        logs = [
+            {key: value for key, value in entry.items() if not key.endswith(skipped)}
+            for entry in trainer.state.log_history
+            if "loss" in entry
+        ]
+        weights = {name: value.flatten()[:8].tolist() for name, value in trainer.model.state_dict().items()}
+        result = {"processes": processes, "advantages": advantages, "logs": logs, "weights": weights}
+        Path(folder, f"result_{processes}.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -389,6 +389,11 @@ class MultiTurnGRPOTrainer(GRPOTrainer):
     # --- from TRL's output to rollouts and back
 
     def _build_rollouts(self, inputs: list[dict[str, Any]], advantages: torch.Tensor) -> Rollouts:
+        if not self._gives_turn_rewards and any(hasattr(e, "turn_rewards") for e in self.environments or ()):
+            raise ValueError(
+                "An environment got its `turn_rewards` only after it was built, too late to be trained on. Set the "
+                "attribute in its `__init__`, or make it a property."
+            )
         start = self.accelerator.process_index * len(inputs)
         rewards = self._record["rewards"][start : start + len(inputs)]
         weights = self.reward_weights.to(rewards.device).clone()

@@ -224,12 +224,17 @@ class IGPOTrainer(MultiTurnGRPOTrainer):
         base = super().compute_turn_rewards(rollouts)
         outcomes = (base * rollouts.turn_mask).sum(dim=1)  # what an environment gave for single turns included
         if self.args.format_penalty is not None:
+            prefilled = self._opens_thinking(rollouts.prompt_ids[0])
             valid = [
-                reason is StopReason.COMPLETED and has_valid_format(completion)
+                reason is StopReason.COMPLETED and has_valid_format(completion, think_prefilled=prefilled)
                 for reason, completion in zip(rollouts.stop_reasons, rollouts.completions, strict=True)
             ]
             outcomes[~torch.tensor(valid, device=outcomes.device)] = self.args.format_penalty
         return outcomes
+
+    def _opens_thinking(self, prompt_ids: list[int]) -> bool:
+        """Whether the chat template itself writes the `<think>` that the model's message then closes."""
+        return self.processing_class.decode(prompt_ids[-8:]).rstrip().endswith("<think>")
 
     def _uses_gains(self) -> bool:
         return self.args.gain_weight > 0 or bool(self.args.final_gain_weight)

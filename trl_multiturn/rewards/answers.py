@@ -101,7 +101,7 @@ def exact_match(prediction: str, answers: str | Sequence[str], normalization: st
     ```
     """
     predicted = _words(prediction, normalization)
-    return float(any(predicted == _words(answer, normalization) for answer in _aliases(answers)) and bool(predicted))
+    return float(any(predicted == _words(answer, normalization) for answer in accepted_answers(answers)) and bool(predicted))
 
 
 def f1(prediction: str, answers: str | Sequence[str], normalization: str = "squad") -> float:
@@ -136,7 +136,7 @@ def f1(prediction: str, answers: str | Sequence[str], normalization: str = "squa
     """
     predicted = _words(prediction, normalization)
     once = _NORMALIZATIONS[normalization][1]
-    return max(_overlap(predicted, _words(answer, normalization), once) for answer in _aliases(answers))
+    return max(_overlap(predicted, _words(answer, normalization), once) for answer in accepted_answers(answers))
 
 
 def extract_answer(completion: str | list[dict[str, Any]]) -> str | None:
@@ -263,7 +263,7 @@ def _rewards(score: Callable, completions: list, answers: list, normalization: s
     rewards = []
     for row, (completion, accepted) in enumerate(zip(completions, answers, strict=True)):
         try:
-            aliases = _aliases(accepted)  # checked even where the completion has no answer: wrong data shows at once
+            aliases = accepted_answers(accepted)  # checked even where the completion has no answer: wrong data shows at once
         except (TypeError, ValueError) as error:
             raise type(error)(f"Row {row} of the batch, column `answers`: {error}") from error
         answer = extract_answer(completion)
@@ -271,7 +271,21 @@ def _rewards(score: Callable, completions: list, answers: list, normalization: s
     return rewards
 
 
-def _aliases(answers: str | Sequence[str]) -> list[str]:
+def accepted_answers(answers: str | Sequence[str]) -> list[str]:
+    """
+    Every accepted answer of a dataset cell.
+
+    Args:
+        answers (`str` or `Sequence[str]`):
+            One answer, several joined by [`ANSWER_SEPARATOR`], or a list of either; the first is the canonical one.
+
+    Returns:
+        `list[str]`: At least one answer; blank ones are left out.
+
+    Raises:
+        `TypeError`: If the cell holds anything but text.
+        `ValueError`: If it holds no answer.
+    """
     listed = [answers] if isinstance(answers, str) else answers
     if not isinstance(listed, (list, tuple)) or not all(isinstance(answer, str) for answer in listed):
         raise TypeError(f"accepted answers must be a string or a list of strings, got {answers!r:.100}")

@@ -8,7 +8,7 @@ import random
 import sys
 from pathlib import Path
 
-import torch
+from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from tests.tiny import (
@@ -52,12 +52,7 @@ def main(method: str, folder: str) -> None:
         "neutral": (MultiTurnGRPOTrainer, MultiTurnGRPOConfig),
         "igpo": (IGPOTrainer, IGPOConfig),
     }[method]
-    processes = (
-        torch.distributed.get_world_size()
-        if torch.distributed.is_torchelastic_launched()
-        and (torch.distributed.is_initialized() or not torch.distributed.init_process_group("gloo"))
-        else 1
-    )
+    processes = PartialState(cpu=True).num_processes
     tokenizer = build_tokenizer()
     trainer = type("Run", (Placed, trainer_class), {})(
         model=build_model(tokenizer),

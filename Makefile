@@ -1,0 +1,46 @@
+# `make demo` and `make test` are all a newcomer needs: both make .venv and install the pinned dependencies first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Two processes on two cores; torch would otherwise start as many threads in each.
+WORKERS ?= auto
+
+.PHONY: install demo test fast quality bench docs clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "pip>=25"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(INSTALLED)
+
+# Train a small model with IGPO on multi-turn search questions, on a CPU. ARGS passes arguments: make demo ARGS="--help"
+demo: $(INSTALLED)
+	$(BIN)/trl-multiturn demo $(ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+fast: $(INSTALLED)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
+
+quality: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Minutes each; see benchmarks/README.md.
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.belief_scoring
+	$(BIN)/python -m benchmarks.step_overhead
+	$(BIN)/python -m benchmarks.tool_concurrency
+	$(BIN)/python -m benchmarks.gain_share
+
+docs: $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

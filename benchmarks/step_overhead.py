@@ -1,0 +1,70 @@
+"""Time of a training step of MultiTurnGRPOTrainer with nothing configured, against trl.GRPOTrainer's.
+
+Both train the shipped search policy on the same questions from the same seed, in turns in one process, so that the
+machine's moods hit both. Prints the median step time of each and the ratio.
+
+    python -m benchmarks.step_overhead --check
+"""
+
+import argparse
+import statistics
+import sys
+import time
+
+from benchmarks.common import quick_settings, search_trainer
+
+
+def step_times(trainer) -> list[float]:
+    times = []
+    inner = trainer.training_step
+
+    def timed(*args, **kwargs):
+        start = time.perf_counter()
+        loss = inner(*args, **kwargs)
+        times.append(time.perf_counter() - start)
+        return loss
+
+    trainer.training_step = timed
+    trainer.train()
+    return times[1:]  # the first step warms up
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each trainer")
+    parser.add_argument("--steps", type=int, default=5, help="steps of a run")
+    parser.add_argument("--rollouts", type=int, default=32, help="rollouts of a step")
+    parser.add_argument("--check", action="store_true", help="fail if ours is more than 2 percent slower")
+    options = parser.parse_args()
+
+    from trl import GRPOConfig, GRPOTrainer
+
+    from trl_multiturn import MultiTurnGRPOConfig, MultiTurnGRPOTrainer
+
+    kinds = {
+        "trl.GRPOTrainer": (GRPOTrainer, GRPOConfig),
+        "MultiTurnGRPOTrainer": (MultiTurnGRPOTrainer, MultiTurnGRPOConfig),
+    }
+    times: dict[str, list[list[float]]] = {name: [] for name in kinds}
+    for number in range(options.rounds):
+        order = list(kinds.items())
+        for name, (trainer_class, config_class) in order if number % 2 else reversed(order):
+            arguments = config_class(**quick_settings(options.rollouts, max_steps=options.steps, seed=number))
+            times[name].append(step_times(search_trainer(trainer_class, arguments)))
+    medians = {name: statistics.median(t for run in runs for t in run) for name, runs in times.items()}
+    ratios = [
+        sum(ours) / sum(theirs)
+        for ours, theirs in zip(times["MultiTurnGRPOTrainer"], times["trl.GRPOTrainer"], strict=True)
+    ]
+    for name, median in medians.items():
+        print(f"{name:22} {median * 1000:8.1f} ms a step (median of {options.rounds * (options.steps - 1)})")
+    ratio = statistics.median(ratios)
+    print(
+        f"ratio                  {ratio:8.3f} (median of {options.rounds} pairs: {min(ratios):.3f} to {max(ratios):.3f})"
+    )
+    if options.check and ratio > 1.02:
+        sys.exit("MultiTurnGRPOTrainer is more than 2 percent slower")
+
+
+if __name__ == "__main__":
+    main()

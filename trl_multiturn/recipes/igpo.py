@@ -1,0 +1,205 @@
+"""`trl-multiturn igpo`: IGPO from a YAML file or command-line arguments, by TRL's own parser and conventions."""
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
+
+from ..igpo.config import IGPOConfig
+from .results import plot_curves, save_history
+from .search_task import PUBLIC_SETS, load_search_task
+
+
+REWARDS = ("f1_reward", "exact_match_reward", "igpo_f1_reward", "igpo_exact_match_reward", "format_reward")
+
+PANELS = {
+    "Reward": {"reward": "training", "eval_reward": "held out"},
+    "Groups without learning signal": {
+        "igpo/zero_advantage_groups": "IGPO",
+        "igpo/zero_advantage_groups_outcome_only": "outcome alone (GRPO)",
+    },
+    "Information gain of a turn (nats)": {"igpo/gain_mean": "mean", "eval_igpo/gain_mean": "mean, held out"},
+    "Turns of a rollout": {"turns/mean": "training", "eval_turns/mean": "held out"},
+}
+
+
+@dataclass
+class IGPOScriptArguments(ScriptArguments):
+    """
+    Script arguments for the IGPO training script.
+
+    Args:
+        reward_funcs (`list[str]`, *optional*, defaults to `["f1_reward"]`):
+            Reward functions of the outcome: names from `trl_multiturn.rewards` or dotted import paths.
+        environment (`str`, *optional*, defaults to `"search"`):
+            `"search"` (BM25 over the set's passages), `"browse"` (which can open documents too), or the dotted import
+            path of an environment class or factory.
+        dataset_path (`str`, *optional*):
+            Folder with the files of a public question set in their published form.
+        corpus (`str`, *optional*):
+            JSONL file with `id`, `title` and `text` to search in, in place of the set's own passages.
+        hops (`list[int]`, *optional*):
+            Keep the questions of these numbers of hops.
+        eval_limit (`int`, *optional*, defaults to `200`):
+            Held-out questions to evaluate on.
+    """
+
+    dataset_name: str | None = field(
+        default="facts",
+        metadata={
+            "help": f"Question set: 'facts' (embedded), one of {', '.join(PUBLIC_SETS)}, or any dataset with the columns "
+            "`prompt` and `answers`, by its Hub id or folder (then name an environment or a corpus too)."
+        },
+    )
+    reward_funcs: list[str] = field(
+        default_factory=lambda: ["f1_reward"],
+        metadata={"help": f"Reward functions of the outcome: {', '.join(REWARDS)}, or dotted import paths."},
+    )
+    environment: str = field(
+        default="search",
+        metadata={"help": "'search', 'browse', or the dotted import path of an environment class or factory."},
+    )
+    dataset_path: str | None = field(
+        default=None, metadata={"help": "Folder with the files of a public question set in their published form."}
+    )
+    corpus: str | None = field(
+        default=None, metadata={"help": "JSONL file with `id`, `title` and `text` to search in."}
+    )
+    hops: list[int] | None = field(default=None, metadata={"help": "Keep the questions of these numbers of hops."})
+    eval_limit: int | None = field(default=200, metadata={"help": "Held-out questions to evaluate on."})
+
+
+def main(script_args: IGPOScriptArguments, training_args: IGPOConfig, model_args: ModelConfig) -> None:
+    """
+    Train, save, and push if asked to.
+
+    Args:
+        script_args ([`IGPOScriptArguments`]):
+            Data, environment and rewards.
+        training_args ([`IGPOConfig`]):
+            Everything that [`IGPOTrainer`] takes.
+        model_args ([`~trl.ModelConfig`]):
+            Model, adapter and quantization.
+    """
+    from ..igpo.trainer import IGPOTrainer
+
+    if model_args.model_name_or_path is None:
+        raise ValueError("Name the model to train: --model_name_or_path, a Hub id or a folder.")
+    init_kwargs = {
+        "revision": model_args.model_revision,
+        "trust_remote_code": training_args.trust_remote_code,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+    }
+    training_args.model_init_kwargs = {**init_kwargs, **(training_args.model_init_kwargs or {})}
+    train, held_out, environment = _load_task(script_args, training_args.seed)
+    trainer = IGPOTrainer(
+        model_args.model_name_or_path,
+        [_resolve(name, REWARDS, "trl_multiturn.rewards") for name in script_args.reward_funcs],
+        training_args,
+        train,
+        eval_dataset=held_out if training_args.eval_strategy != "no" else None,
+        environment_factory=environment,
+        quantization_config=get_quantization_config(model_args),
+        peft_config=get_peft_config(model_args),
+    )
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    trainer.save_model(training_args.output_dir)
+    trainer.save_state()
+    if trainer.accelerator.is_main_process:
+        folder = Path(training_args.output_dir)
+        save_history(trainer.state.log_history, folder / "history.csv")
+        plot_curves(trainer.state.log_history, PANELS, folder / "curves.png", title="IGPO")
+    trainer.accelerator.print(f"Model, history and curves saved to {training_args.output_dir}.")
+    if training_args.push_to_hub:
+        trainer.push_to_hub(dataset_name=script_args.dataset_name)
+        trainer.accelerator.print(f"Pushed to the Hub as {trainer.hub_model_id}.")
+    trainer.end()
+
+
+def make_parser(prog: str | None = None) -> TrlParser:
+    """
+    Parser of the script's arguments.
+
+    Args:
+        prog (`str`, *optional*):
+            Program name for the help.
+
+    Returns:
+        [`~trl.TrlParser`]: Gives [`IGPOScriptArguments`], [`IGPOConfig`] and [`~trl.ModelConfig`].
+    """
+    return TrlParser((IGPOScriptArguments, IGPOConfig, ModelConfig), prog=prog)
+
+
+def _load_task(script_args: IGPOScriptArguments, seed: int) -> tuple[Any, Any, Any]:
+    own_environment = script_args.environment not in ("search", "browse")
+    if script_args.dataset_name == "facts" or script_args.dataset_name in PUBLIC_SETS:
+        task = load_search_task(
+            script_args.dataset_name,
+            path=script_args.dataset_path,
+            corpus_path=script_args.corpus,
+            hops=script_args.hops,
+            eval_limit=script_args.eval_limit,
+            browse=script_args.environment == "browse",
+            seed=seed,
+        )
+        train, held_out, environment = task.train, task.eval, task.environment_factory
+    else:
+        train, held_out, environment = _load_any(script_args, own_environment)
+    if own_environment:
+        environment = _resolve(script_args.environment)
+    return train, held_out, environment
+
+
+def _load_any(script_args: IGPOScriptArguments, own_environment: bool) -> tuple[Any, Any, Any]:
+    from datasets import load_dataset
+
+    if script_args.dataset_path is not None or script_args.hops is not None:
+        raise ValueError(f"dataset_path and hops are for the sets facts, {', '.join(PUBLIC_SETS)}.")
+    environment = None
+    if not own_environment:
+        if script_args.corpus is None:
+            raise ValueError("To search, a dataset of your own needs passages: name a JSONL file as --corpus.")
+        from functools import partial
+
+        from ..environments.search import BM25Index, BrowseEnvironment, SearchEnvironment
+
+        kind = BrowseEnvironment if script_args.environment == "browse" else SearchEnvironment
+        environment = partial(kind, BM25Index.from_jsonl(script_args.corpus))
+    dataset = load_dataset(
+        script_args.dataset_name, name=script_args.dataset_config, streaming=script_args.dataset_streaming
+    )
+    held_out = dataset.get(script_args.dataset_test_split)
+    if held_out is not None and script_args.eval_limit is not None:
+        held_out = held_out.take(script_args.eval_limit)
+    return dataset[script_args.dataset_train_split], held_out, environment
+
+
+def _resolve(name: str, known: tuple[str, ...] = (), module: str = "") -> Any:
+    """What a name of our own or a dotted import path stands for."""
+    if name in known:
+        return getattr(importlib.import_module(module), name)
+    if "." not in name:
+        raise ValueError(f"{name!r} is neither one of {list(known)} nor a dotted import path.")
+    path, _, attribute = name.rpartition(".")
+    sys.path.insert(0, os.getcwd())
+    return getattr(importlib.import_module(path), attribute)
+
+
+def run(argv: list[str]) -> None:
+    """
+    Parse the arguments and train.
+
+    Args:
+        argv (`list[str]`):
+            Command-line arguments after `trl-multiturn igpo`.
+    """
+    main(*make_parser(prog="trl-multiturn igpo").parse_args_and_config(argv, fail_with_unknown_args=True))
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

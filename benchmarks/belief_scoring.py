@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 
 from trl_multiturn.igpo.belief import score_beliefs
 
@@ -47,20 +47,20 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def build_model(args: argparse.Namespace) -> Qwen2ForCausalLM:
+def build_model(args: argparse.Namespace) -> PreTrainedModel:
     hidden_size = MODELS[args.model]["hidden_size"]
     config = Qwen2Config(
         num_attention_heads=hidden_size // 64,  # heads of 64, as in Qwen2-0.5B
         num_key_value_heads=max(hidden_size // 256, 1),
         max_position_embeddings=32768,
-        attn_implementation=args.attention,
         **MODELS[args.model],
     )
     torch.manual_seed(args.seed)
-    return Qwen2ForCausalLM(config).to(args.device, getattr(torch, args.dtype)).eval()
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=args.attention)
+    return model.to(args.device, getattr(torch, args.dtype)).eval()
 
 
-def compare(model: Qwen2ForCausalLM, turns: int, args: argparse.Namespace) -> tuple[float, float, float]:
+def compare(model: PreTrainedModel, turns: int, args: argparse.Namespace) -> tuple[float, float, float]:
     """Median seconds of the single pass and of a pass per turn, and the largest difference of their values."""
     generator = torch.Generator().manual_seed(args.seed)
 

@@ -34,13 +34,19 @@ def quick_settings(rollouts: int, **overrides: Any) -> dict[str, Any]:
     }
 
 
-def search_trainer(trainer_class: Any, arguments: Any, environment_factory: Any = None, **kwargs: Any) -> Any:
+def search_trainer(
+    trainer_class: Any,
+    arguments: Any,
+    environment_factory: Any = None,
+    hops: tuple[int, ...] = (1, 2, 3),
+    **kwargs: Any,
+) -> Any:
     """A trainer of the given class on the embedded questions, rewarded for exact matches."""
     return trainer_class(
         model=str(SEARCH_POLICY),
         reward_funcs=exact_match_reward,
         args=arguments,
-        train_dataset=task().train,
-        environment_factory=environment_factory or task().environment_factory,
+        train_dataset=task(hops).train,
+        environment_factory=environment_factory or task(hops).environment_factory,
         **kwargs,
     )

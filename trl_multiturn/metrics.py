@@ -40,12 +40,14 @@ def rollout_metrics(
         "turns/mean": turns.mean().item(),
         "turns/min": turns.min().item(),
         "turns/max": turns.max().item(),
-        "turn_reward/mean": measured.mean().item(),
-        "turn_reward/std": measured.std(correction=0).item(),
-        "turn_advantage/abs_mean": trained.mean().item(),
-        "turn_advantage/abs_max": trained.max().item(),
         "turn_advantage/zero_groups": groups_without_signal(turn_advantages, written, group_ids),
     }
+    if len(measured):
+        metrics["turn_reward/mean"] = measured.mean().item()
+        metrics["turn_reward/std"] = measured.std(correction=0).item()
+    if len(trained):
+        metrics["turn_advantage/abs_mean"] = trained.mean().item()
+        metrics["turn_advantage/abs_max"] = trained.max().item()
     for code, reason in enumerate(StopReason):
         metrics[f"stop/{reason.value}"] = (stop_codes == code).double().mean().item()
     return metrics

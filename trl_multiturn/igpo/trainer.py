@@ -204,6 +204,7 @@ class IGPOTrainer(MultiTurnGRPOTrainer):
                 batch_size=self.args.per_device_train_batch_size,
                 method=self.args.belief_method,
                 synchronize=self.max_over_processes,
+                device=self.accelerator.device,
             )
         beliefs = torch.full(rollouts.turn_mask.shape, torch.nan, dtype=torch.float64)
         for row, (values, count) in enumerate(zip(scores, num_aliases, strict=True)):
@@ -257,9 +258,10 @@ class IGPOTrainer(MultiTurnGRPOTrainer):
         cells = mask & ~last_turn_mask(mask)
         gains = rewards[cells]
         measured = gains[~gains.isnan()]
-        self.log_metric("igpo/gain_mean", measured.mean().item())
-        self.log_metric("igpo/gain_std", measured.std(correction=0).item())
-        self.log_metric("igpo/gain_positive", (measured > 0).double().mean().item())
+        if len(measured):
+            self.log_metric("igpo/gain_mean", measured.mean().item())
+            self.log_metric("igpo/gain_std", measured.std(correction=0).item())
+            self.log_metric("igpo/gain_positive", (measured > 0).double().mean().item())
         self.log_metric("igpo/dropped_gains", gains.isnan().sum().item())
         self.log_metric("igpo/belief_seconds", self._belief_seconds)
         self.log_metric("igpo/baseline_bias", baseline_bias(rewards, mask, group_ids, gamma=self.args.gamma).item())

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..evaluation.statistics import wilson_interval
-from .results import plot_curves, save_history, save_json
+from .results import IGPO_PANELS, CompactProgress, plot_curves, save_history, save_json
 from .search_policy import BELIEF_PREFIX, BELIEF_SUFFIX, SEARCH_POLICY
 from .search_task import load_search_task
 
@@ -66,11 +66,11 @@ def run(argv: list[str]) -> dict[str, Any]:
     console = Console()
     sizes = {name: len(questions) for name, questions in trainer.eval_dataset.items()}
     console.print(f"Held-out questions before training: {sum(sizes.values())}")
-    before = _success(trainer.evaluate(), sizes)
+    before = _success(trainer, sizes)
     console.print(f"Training {options.steps} steps of {options.rollouts} rollouts")
     trainer.train()
     console.print("Held-out questions after training")
-    after = _success(trainer.evaluate(), sizes)
+    after = _success(trainer, sizes)
 
     metrics = {
         "success_before": before,
@@ -87,7 +87,9 @@ def run(argv: list[str]) -> dict[str, Any]:
     trainer.create_model_card(model_name=folder.name, dataset_name="facts")
     save_json(metrics, folder / "metrics.json")
     save_history(trainer.state.log_history, folder / "history.csv")
-    plot_curves(trainer.state.log_history, _panels(list(sizes)), folder / "curves.png", "IGPO on search questions")
+    training = [entry for entry in trainer.state.log_history if "reward" in entry]
+    held_out = [{"step": 0, "eval_reward": before["all"]}, {"step": options.steps, "eval_reward": after["all"]}]
+    plot_curves(training + held_out, IGPO_PANELS, folder / "curves.png", "IGPO on search questions")
     _report(console, metrics, sizes, folder)
     return metrics
 
@@ -103,6 +105,8 @@ def make_trainer(options: argparse.Namespace) -> Any:
     Returns:
         [`IGPOTrainer`]: Ready to train.
     """
+    from transformers import PrinterCallback
+
     from ..igpo import IGPOConfig, IGPOTrainer
     from ..rewards import exact_match_reward
 
@@ -131,25 +135,30 @@ def make_trainer(options: argparse.Namespace) -> Any:
         gradient_checkpointing=False,
         logging_steps=1,
         report_to=[],
+        disable_tqdm=True,
         save_strategy="no",
         seed=options.seed,
     )
-    return IGPOTrainer(
+    trainer = IGPOTrainer(
         options.model,
         exact_match_reward,
         arguments,
         everything.train,
         eval_dataset={_name(hops): task.eval for hops, task in tasks.items()},
         environment_factory=everything.environment_factory,
+        callbacks=[CompactProgress({"reward": "success", "igpo/zero_advantage_groups": "groups without signal"})],
     )
+    trainer.remove_callback(PrinterCallback)  # what takes its place is above
+    return trainer
 
 
 def _name(hops: int) -> str:
     return f"{hops}_hop" if hops == 1 else f"{hops}_hops"
 
 
-def _success(metrics: dict[str, float], sizes: dict[str, int]) -> dict[str, float]:
-    success = {name: metrics[f"eval_{name}_reward"] for name in sizes}
+def _success(trainer: Any, sizes: dict[str, int]) -> dict[str, float]:
+    # One by one: TRL logs every part of a dictionary of evaluation sets under the same names.
+    success = {name: trainer.evaluate(trainer.eval_dataset[name])["eval_reward"] for name in sizes}
     success["all"] = sum(success[name] * size for name, size in sizes.items()) / sum(sizes.values())
     return success
 
@@ -157,18 +166,6 @@ def _success(metrics: dict[str, float], sizes: dict[str, int]) -> dict[str, floa
 def _mean(log_history: list[dict[str, Any]], name: str) -> float | None:
     values = [entry[name] for entry in log_history if name in entry]
     return sum(values) / len(values) if values else None
-
-
-def _panels(names: list[str]) -> dict[str, dict[str, str]]:
-    return {
-        "Success": {"reward": "training", **{f"eval_{name}_reward": f"held out, {name}" for name in names}},
-        "Groups without learning signal": {
-            "igpo/zero_advantage_groups": "IGPO",
-            "igpo/zero_advantage_groups_outcome_only": "outcome alone (GRPO)",
-        },
-        "Information gain of a turn (nats)": {"igpo/gain_mean": "mean"},
-        "Turns of a rollout": {"turns/mean": "mean"},
-    }
 
 
 def _report(console: Console, metrics: dict[str, Any], sizes: dict[str, int], folder: Path) -> None:

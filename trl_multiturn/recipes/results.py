@@ -5,10 +5,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
 from transformers.utils import logging
 
 
 logger = logging.get_logger(__name__)
+
+# What an IGPO run's picture shows: title of each panel, and its metrics with their labels.
+IGPO_PANELS = {
+    "Reward": {"reward": "training", "eval_reward": "held out"},
+    "Groups without learning signal": {
+        "igpo/zero_advantage_groups": "IGPO",
+        "igpo/zero_advantage_groups_outcome_only": "outcome alone (GRPO)",
+    },
+    "Information gain of a turn (nats)": {"igpo/gain_mean": "mean", "eval_igpo/gain_mean": "mean, held out"},
+    "Turns of a rollout": {"turns/mean": "training", "eval_turns/mean": "held out"},
+}
 
 
 def save_history(log_history: list[dict[str, Any]], path: str | Path) -> None:
@@ -88,3 +101,35 @@ def plot_curves(
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
     return True
+
+
+class CompactProgress(TrainerCallback):
+    """
+    A progress bar that shows a few metrics, in place of a printed dictionary for each step.
+
+    Args:
+        metrics (`dict[str, str]`):
+            Metrics to show, and what to call them.
+    """
+
+    def __init__(self, metrics: dict[str, str]):
+        self.metrics = metrics
+        self.bar: tqdm | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.bar = tqdm(total=state.max_steps, desc="training", dynamic_ncols=True)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.bar is not None and logs:
+            shown = {label: f"{logs[name]:.2f}" for name, label in self.metrics.items() if logs.get(name) is not None}
+            self.bar.set_postfix(shown, refresh=False)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None

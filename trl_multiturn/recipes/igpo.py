@@ -10,21 +10,13 @@ from typing import Any
 from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
 
 from ..igpo.config import IGPOConfig
-from .results import plot_curves, save_history
+from .results import IGPO_PANELS, plot_curves, save_history
 from .search_task import PUBLIC_SETS, load_search_task
 
 
 REWARDS = ("f1_reward", "exact_match_reward", "igpo_f1_reward", "igpo_exact_match_reward", "format_reward")
 
-PANELS = {
-    "Reward": {"reward": "training", "eval_reward": "held out"},
-    "Groups without learning signal": {
-        "igpo/zero_advantage_groups": "IGPO",
-        "igpo/zero_advantage_groups_outcome_only": "outcome alone (GRPO)",
-    },
-    "Information gain of a turn (nats)": {"igpo/gain_mean": "mean", "eval_igpo/gain_mean": "mean, held out"},
-    "Turns of a rollout": {"turns/mean": "training", "eval_turns/mean": "held out"},
-}
+SYSTEM_PROMPT = "Find the answer with the search tool, one fact at a time. End with <answer>the answer alone</answer>."
 
 
 @dataclass
@@ -42,6 +34,10 @@ class IGPOScriptArguments(ScriptArguments):
             Folder with the files of a public question set in their published form.
         corpus (`str`, *optional*):
             JSONL file with `id`, `title` and `text` to search in, in place of the set's own passages.
+        system_prompt (`str`, *optional*):
+            System message for prompts without one: it has to say that the answer goes between `<answer>` and `</answer>`,
+            where the rewards look for it. If `None`, one for searching, or none if `environment` is one's own. An empty
+            string leaves the prompts as they are.
         hops (`list[int]`, *optional*):
             Keep the questions of these numbers of hops.
         eval_limit (`int`, *optional*, defaults to `200`):
@@ -69,6 +65,14 @@ class IGPOScriptArguments(ScriptArguments):
     corpus: str | None = field(
         default=None, metadata={"help": "JSONL file with `id`, `title` and `text` to search in."}
     )
+    system_prompt: str | None = field(
+        default=None,
+        metadata={
+            "help": "System message for prompts without one; it has to say that the answer goes between <answer> and "
+            f"</answer>. If unset, with the environments 'search' and 'browse': '{SYSTEM_PROMPT}' An empty string leaves "
+            "the prompts as they are."
+        },
+    )
     hops: list[int] | None = field(default=None, metadata={"help": "Keep the questions of these numbers of hops."})
     eval_limit: int | None = field(default=200, metadata={"help": "Held-out questions to evaluate on."})
 
@@ -87,15 +91,14 @@ def main(script_args: IGPOScriptArguments, training_args: IGPOConfig, model_args
     """
     from ..igpo.trainer import IGPOTrainer
 
-    if model_args.model_name_or_path is None:
-        raise ValueError("Name the model to train: --model_name_or_path, a Hub id or a folder.")
     init_kwargs = {
         "revision": model_args.model_revision,
         "trust_remote_code": training_args.trust_remote_code,
         "attn_implementation": model_args.attn_implementation,
         "dtype": model_args.dtype,
     }
-    training_args.model_init_kwargs = {**init_kwargs, **(training_args.model_init_kwargs or {})}
+    chosen: Any = training_args.model_init_kwargs or {}  # a dictionary by now, if it was given as JSON
+    training_args.model_init_kwargs = {**init_kwargs, **chosen}
     train, held_out, environment = _load_task(script_args, training_args.seed)
     trainer = IGPOTrainer(
         model_args.model_name_or_path,
@@ -111,10 +114,12 @@ def main(script_args: IGPOScriptArguments, training_args: IGPOConfig, model_args
     trainer.save_model(training_args.output_dir)
     trainer.save_state()
     if trainer.accelerator.is_main_process:
+        assert training_args.output_dir is not None  # transformers has a default
         folder = Path(training_args.output_dir)
+        trainer.create_model_card(model_name=folder.name, dataset_name=script_args.dataset_name)
         save_history(trainer.state.log_history, folder / "history.csv")
-        plot_curves(trainer.state.log_history, PANELS, folder / "curves.png", title="IGPO")
-    trainer.accelerator.print(f"Model, history and curves saved to {training_args.output_dir}.")
+        plot_curves(trainer.state.log_history, IGPO_PANELS, folder / "curves.png", title="IGPO")
+    trainer.accelerator.print(f"Model, model card, history and curves saved to {training_args.output_dir}.")
     if training_args.push_to_hub:
         trainer.push_to_hub(dataset_name=script_args.dataset_name)
         trainer.accelerator.print(f"Pushed to the Hub as {trainer.hub_model_id}.")
@@ -132,7 +137,9 @@ def make_parser(prog: str | None = None) -> TrlParser:
     Returns:
         [`~trl.TrlParser`]: Gives [`IGPOScriptArguments`], [`IGPOConfig`] and [`~trl.ModelConfig`].
     """
-    return TrlParser((IGPOScriptArguments, IGPOConfig, ModelConfig), prog=prog)
+    types: Any = (IGPOScriptArguments, IGPOConfig, ModelConfig)
+    # In place of a line for each of some hundred fields, above every error message.
+    return TrlParser(types, prog=prog, usage="%(prog)s [--config RECIPE.yaml] [--FIELD VALUE ...]")
 
 
 def _load_task(script_args: IGPOScriptArguments, seed: int) -> tuple[Any, Any, Any]:
@@ -150,9 +157,25 @@ def _load_task(script_args: IGPOScriptArguments, seed: int) -> tuple[Any, Any, A
         train, held_out, environment = task.train, task.eval, task.environment_factory
     else:
         train, held_out, environment = _load_any(script_args, own_environment)
+    system_prompt = script_args.system_prompt
     if own_environment:
         environment = _resolve(script_args.environment)
-    return train, held_out, environment
+    elif system_prompt is None:
+        system_prompt = SYSTEM_PROMPT
+    return _add_system_prompt(train, system_prompt), _add_system_prompt(held_out, system_prompt), environment
+
+
+def _add_system_prompt(dataset: Any, system_prompt: str | None) -> Any:
+    if dataset is None or not system_prompt:
+        return dataset
+
+    def add(row: dict[str, Any]) -> dict[str, Any]:
+        prompt = row["prompt"]
+        if isinstance(prompt, str) or prompt[0]["role"] == "system":
+            return {"prompt": prompt}
+        return {"prompt": [{"role": "system", "content": system_prompt}, *prompt]}
+
+    return dataset.map(add)
 
 
 def _load_any(script_args: IGPOScriptArguments, own_environment: bool) -> tuple[Any, Any, Any]:
@@ -198,7 +221,14 @@ def run(argv: list[str]) -> None:
         argv (`list[str]`):
             Command-line arguments after `trl-multiturn igpo`.
     """
-    main(*make_parser(prog="trl-multiturn igpo").parse_args_and_config(argv, fail_with_unknown_args=True))
+    parser = make_parser(prog="trl-multiturn igpo")
+    try:
+        arguments = parser.parse_args_and_config(argv, fail_with_unknown_args=True)
+        if arguments[2].model_name_or_path is None:
+            raise ValueError("name the model to train: --model_name_or_path, a Hub id or a folder.")
+    except (OSError, ValueError) as error:  # of the recipe file, a field's name or its value
+        parser.error(str(error))
+    main(*arguments)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,144 @@
+"""The documentation against the code: blocks run, names are explained, links lead somewhere."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+import trl_multiturn
+from tests.tiny import Counter, answer_length, build_model, build_tokenizer, dataset, settings, train
+from trl_multiturn import IGPOConfig, IGPOTrainer, MultiTurnGRPOConfig
+
+
+ROOT = Path(__file__).parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *DOCS]
+OWN_METRICS = ("turns/", "stop/", "turn_reward/", "turn_advantage/", "igpo/", "tools/timeouts", "rewards/missing")
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def text_of(pages) -> str:
+    return "\n".join(page.read_text() for page in pages)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_compile(page):
+    for code in blocks(page):
+        if not code.lstrip().startswith(">>>"):
+            compile(code, str(page), "exec")
+
+
+@pytest.fixture
+def tiny_runs(monkeypatch, tmp_path):
+    """Runs a page's blocks with a tiny model in the Hub model's place, for one step of a few tokens."""
+    tokenizer = build_tokenizer()
+    build_model(tokenizer).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+
+    def quick(**options):
+        options["output_dir"] = str(tmp_path / options["output_dir"])
+        quick = settings(tmp_path, max_steps=1, per_device_train_batch_size=4, max_completion_length=16)
+        return IGPOConfig(**{**quick, "output_dir": options["output_dir"]})
+
+    def run(page):
+        monkeypatch.setattr(trl_multiturn, "IGPOConfig", quick)
+        namespace = {}
+        for code in blocks(page):
+            exec(code.replace("Qwen/Qwen3-0.6B", str(tmp_path / "model")), namespace)
+        return namespace
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/igpo.md"])
+def test_blocks_run(tiny_runs, page):
+    namespace = tiny_runs(page)
+    assert namespace["trainer"].state.global_step == 1
+
+
+def test_trainer_of_the_hooks_section(tmp_path):
+    namespace = {}
+    for code in blocks("docs/multi_turn_grpo.md"):
+        exec(code, namespace)
+    trainer_class = namespace["CostlyTurnsTrainer"]
+    trainer = train(
+        tmp_path, environment=Counter, trainer_class=trainer_class, max_steps=2, save_strategy="steps", save_steps=1
+    )
+    assert trainer.success != 0
+    rewards = trainer.batches[1][1]
+    plain = super(trainer_class, trainer).compute_turn_rewards(trainer.rollouts)
+    assert not rewards.equal(plain)  # the second batch's turns have a cost
+    resumed = train(
+        tmp_path,
+        environment=Counter,
+        trainer_class=trainer_class,
+        max_steps=2,
+        resume=str(tmp_path / "checkpoint-1"),
+    )
+    after_first_step = next(entry["costly_turns/success"] for entry in trainer.state.log_history)
+    outcome = resumed.rollouts.outcomes.mean().item()
+    assert resumed.success == pytest.approx(after_first_step + 0.05 * (outcome - after_first_step), abs=1e-6)
+
+
+def test_every_metric_is_explained(tmp_path):
+    trainer = train(
+        tmp_path,
+        environment=Counter,
+        trainer_class=IGPOTrainer,
+        reward_funcs=answer_length,
+        data=dataset(8, answers=["Paris"] * 8),
+    )
+    logged = {name for entry in trainer.state.log_history for name in entry if name.startswith(OWN_METRICS)}
+    assert {name.split("/")[0] for name in logged} >= {"turns", "stop", "turn_reward", "turn_advantage", "igpo"}
+    explained = text_of(DOCS)
+    assert [name for name in sorted(logged) if f"| `{name}`" not in explained and f", `{name}`" not in explained] == []
+
+
+@pytest.mark.parametrize("config", [MultiTurnGRPOConfig, IGPOConfig])
+def test_every_field_is_mentioned(config):
+    inherited = {
+        field.name
+        for parent in config.__mro__[1:]
+        if dataclasses.is_dataclass(parent)
+        for field in dataclasses.fields(parent)
+    }
+    text = text_of(DOCS)
+    own = [field.name for field in dataclasses.fields(config) if field.name not in inherited]
+    assert own
+    assert [name for name in own if f"`{name}`" not in text and f"`{name}=" not in text] == []
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page):
+    prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_files_that_the_pages_name_exist():
+    for name in set(re.findall(r"\b(?:examples|benchmarks|tests|docs)/[\w/.-]+\.\w+", text_of(PAGES))):
+        assert (ROOT / name).exists(), name
+    for name in set(re.findall(r"`(\w+\.(?:py|yaml))`", (ROOT / "README.md").read_text())):
+        assert (ROOT / "examples" / name).exists(), name
+
+
+def test_every_public_name_is_in_the_reference():
+    reference = (ROOT / "docs" / "api.md").read_text()
+    assert [name for name in trl_multiturn.__all__ if f"::: trl_multiturn.{name}\n" not in reference] == []

@@ -51,7 +51,7 @@ def main(arguments: Arguments, training_args: IGPOConfig) -> None:
 if __name__ == "__main__":
     parser = TrlParser((Arguments, IGPOConfig))
     # The belief is scored after what the warm start taught the model to write before an answer.
-    parser.set_defaults(belief_prefix="<answer>", belief_suffix="</answer>", max_completion_length=192, max_steps=100)
+    parser.set_defaults(belief_prefix="<answer>", belief_suffix="</answer>", max_completion_length=320, max_steps=100)
     parser.set_defaults(output_dir="smollm2-igpo", learning_rate=1e-5, max_tool_calling_iterations=4, logging_steps=1)
     parser.set_defaults(use_cpu=not torch.accelerator.is_available(), bf16=torch.accelerator.is_available())
     main(*parser.parse_args_and_config())

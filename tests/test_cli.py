@@ -52,6 +52,7 @@ def check_results(folder):
     assert (folder / "model.safetensors").is_file()
     card = (folder / "README.md").read_text()
     assert "2510.14967" in card and "igpo" in card
+    assert "datasets/facts" not in card  # the embedded questions are no Hub dataset
     with open(folder / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows[-1]["step"] == "1" and rows[-1]["igpo/zero_advantage_groups"] != ""

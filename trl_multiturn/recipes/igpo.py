@@ -116,14 +116,20 @@ def main(script_args: IGPOScriptArguments, training_args: IGPOConfig, model_args
     if trainer.accelerator.is_main_process:
         assert training_args.output_dir is not None  # transformers has a default
         folder = Path(training_args.output_dir)
-        trainer.create_model_card(model_name=folder.name, dataset_name=script_args.dataset_name)
+        trainer.create_model_card(model_name=folder.name, dataset_name=_hub_dataset(script_args.dataset_name))
         save_history(trainer.state.log_history, folder / "history.csv")
         plot_curves(trainer.state.log_history, IGPO_PANELS, folder / "curves.png", title="IGPO")
     trainer.accelerator.print(f"Model, model card, history and curves saved to {training_args.output_dir}.")
     if training_args.push_to_hub:
-        trainer.push_to_hub(dataset_name=script_args.dataset_name)
+        trainer.push_to_hub(dataset_name=_hub_dataset(script_args.dataset_name))
         trainer.accelerator.print(f"Pushed to the Hub as {trainer.hub_model_id}.")
     trainer.end()
+
+
+def _hub_dataset(name: str | None) -> str | None:
+    """The name if it is a Hub id: a model card makes a link of it."""
+    is_ours = name == "facts" or name in PUBLIC_SETS
+    return None if name is None or is_ours or Path(name).exists() else name
 
 
 def make_parser(prog: str | None = None) -> TrlParser:

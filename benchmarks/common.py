@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from trl_multiturn.recipes.search_policy import SEARCH_POLICY
+from trl_multiturn.recipes.search_policy import MAX_TURN_TOKENS, SEARCH_POLICY
 from trl_multiturn.recipes.search_task import SearchTask, load_search_task
 from trl_multiturn.rewards import exact_match_reward
 
@@ -23,6 +23,7 @@ def quick_settings(rollouts: int, **overrides: Any) -> dict[str, Any]:
         "per_device_train_batch_size": rollouts,
         "num_generations": 8,
         "max_completion_length": 192,
+        "generation_kwargs": {"max_new_tokens": MAX_TURN_TOKENS},
         "max_tool_calling_iterations": 5,
         "learning_rate": 1e-5,
         "gradient_checkpointing": False,

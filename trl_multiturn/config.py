@@ -92,15 +92,16 @@ class MultiTurnGRPOConfig(GRPOConfig):
 
     def masked_stop_reasons(self) -> set[StopReason]:
         """Reasons whose rollouts are left out of the loss."""
-        return {StopReason(name) for name, policy in (self.stop_policies or {}).items() if policy == "mask"}
+        return {StopReason(name) for name, policy in self._policies().items() if policy == "mask"}
 
     def stop_penalties(self) -> dict[StopReason, float]:
         """What is added to the reward of a rollout that ended for a reason."""
         return {
-            StopReason(name): float(policy)
-            for name, policy in (self.stop_policies or {}).items()
-            if not isinstance(policy, str)
+            StopReason(name): float(policy) for name, policy in self._policies().items() if not isinstance(policy, str)
         }
+
+    def _policies(self) -> dict[str, Any]:
+        return self.stop_policies if isinstance(self.stop_policies, dict) else {}  # parsed and checked by now
 
 
 def cpu_has_bf16() -> bool:

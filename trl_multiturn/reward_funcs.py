@@ -57,11 +57,12 @@ def append_reward_funcs(
                 f"Number of reward weights ({len(args.reward_weights)}) must match number of reward functions "
                 f"({len(reward_funcs)})"
             )
+        weights = args.reward_weights + [1.0] * len(extra)
         args = copy.copy(args)
-        args.reward_weights = [*args.reward_weights, *[1.0] * len(extra)]
+        args.reward_weights = weights
     processing_classes = kwargs.get("reward_processing_classes")
     if processing_classes is not None:
         if not isinstance(processing_classes, list):
             processing_classes = [processing_classes]
-        kwargs = {**kwargs, "reward_processing_classes": [*processing_classes, *[None] * len(extra)]}
+        kwargs = {**kwargs, "reward_processing_classes": [*processing_classes, *([None] * len(extra))]}
     return args, [*reward_funcs, *extra], kwargs

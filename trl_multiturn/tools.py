@@ -208,10 +208,12 @@ class ToolExecutor:
             if call.is_async:
                 break
             if self._begin(job, call):
+                result: Any = None
+                error: BaseException | None = None
                 try:
-                    result, error = call.function(**call.arguments), None
+                    result = call.function(**call.arguments)
                 except BaseException as raised:  # raised again where TRL's loop asks for the result
-                    result, error = None, raised
+                    error = raised
                 self._finish(call, result, error)
         futures = []
         for call in job.calls:
@@ -222,13 +224,15 @@ class ToolExecutor:
             future.result()
 
     async def _run_async(self, call: _Call) -> None:
+        result: Any = None
+        error: BaseException | None = None
         try:
-            result, error = await asyncio.wait_for(call.function(**call.arguments), self.timeout), None
+            result = await asyncio.wait_for(call.function(**call.arguments), self.timeout)
         except asyncio.TimeoutError:  # cancelled in good order: nothing is left running, the environment stays
             self.timeouts += 1
-            result, error = None, self._timeout_error(call)
+            error = self._timeout_error(call)
         except Exception as raised:
-            result, error = None, raised
+            error = raised
         self._finish(call, result, error)
 
     def _begin(self, job: _Job, call: _Call) -> bool:

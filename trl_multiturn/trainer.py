@@ -14,9 +14,10 @@ from transformers.utils import logging
 from trl import GRPOTrainer
 from trl.trainer.utils import use_adapter
 
-from .advantages import broadcast_to_tokens, environment_turn_advantages
+from .advantages import broadcast_to_tokens
 from .config import MultiTurnGRPOConfig
 from .environment_rewards import rewards_by_turn, turn_rewards_total
+from .hooks import TurnHooks
 from .metrics import rollout_metrics
 from .reward_funcs import append_reward_funcs, make_stop_penalty
 from .rollouts import Rollouts, StopReason, find_turns
@@ -28,7 +29,7 @@ from .tools import ToolExecutor
 logger = logging.get_logger(__name__)
 
 
-class MultiTurnGRPOTrainer(GRPOTrainer):
+class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
     """
     Trainer for Group Relative Policy Optimization with credit for every turn of a rollout.
 
@@ -103,133 +104,7 @@ class MultiTurnGRPOTrainer(GRPOTrainer):
                 "the environment an attribute `turn_rewards`, or leave gamma at 1."
             )
 
-    # --- hooks
-
-    def select_rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """
-        Choose the dataset rows of the next generation batch. Called before generation, during training only.
-
-        Args:
-            rows (`list[dict]`):
-                This process's rows as the sampler drew them. Each prompt comes `num_generations` times in a row,
-                counted over all processes.
-
-        Returns:
-            `list[dict]`: As many rows, grouped in the same way.
-        """
-        return rows
-
-    def compute_turn_rewards(self, rollouts: Rollouts) -> torch.Tensor:
-        """
-        Reward of every turn: the outcome on the last, plus what the environment says each turn was worth.
-
-        Args:
-            rollouts ([`Rollouts`]):
-                B rollouts of this process.
-
-        Returns:
-            `torch.Tensor` of shape `(B, K)`, float32: NaN where nothing was measured, any value where there is no turn.
-        """
-        rewards = torch.zeros(rollouts.turn_mask.shape, device=rollouts.outcomes.device)
-        rows = torch.arange(len(rollouts))
-        last = torch.tensor([len(turns) - 1 for turns in rollouts.turns])
-        rewards[rows, last] = rollouts.outcomes
-        if rollouts.environment_rewards is not None:
-            for row, values in enumerate(rollouts.environment_rewards):
-                rewards[row, : len(values)] = rewards[row, : len(values)].nan_to_num(nan=0.0) + rewards.new_tensor(
-                    values
-                )
-        return rewards
-
-    def compute_turn_advantages(self, rollouts: Rollouts, turn_rewards: torch.Tensor) -> torch.Tensor:
-        """
-        Advantage of every turn: GRPO's group advantage on each, or the centred return-to-go if the environment gives
-        turn rewards.
-
-        Args:
-            rollouts ([`Rollouts`]):
-                B rollouts of this process.
-            turn_rewards (`torch.Tensor` of shape `(B, K)`):
-                What [`compute_turn_rewards`] returned.
-
-        Returns:
-            `torch.Tensor` of shape `(B, K)`.
-        """
-        if rollouts.environment_rewards is None:
-            return rollouts.advantages.unsqueeze(1).expand(-1, rollouts.max_turns)
-        rewards, mask, group_ids = self.gather_turns(rollouts, turn_rewards)
-        scale = self.scale_rewards
-        advantages = environment_turn_advantages(rewards, mask, group_ids, gamma=self.args.gamma, scale=scale)
-        return self.local_turns(rollouts, advantages).float()
-
-    def after_rollouts(self, rollouts: Rollouts) -> None:
-        """
-        Learn from the rollouts or store them. Called once a generation batch, during training only.
-
-        Args:
-            rollouts ([`Rollouts`]):
-                B rollouts of this process.
-        """
-
-    def method_state(self) -> dict[str, Any]:
-        """
-        What must be in a checkpoint beside TRL's own state for a resumed run to equal the uninterrupted one.
-
-        Returns:
-            `dict[str, Any]`: Tensors and JSON values by name. Called on every process, written by the main one.
-        """
-        return {}
-
-    def load_method_state(self, state: dict[str, Any]) -> None:
-        """
-        Take up what [`method_state`] returned when the checkpoint was written.
-
-        Args:
-            state (`dict[str, Any]`):
-                Tensors and JSON values by name.
-        """
-
-    # --- what hooks use
-
-    def gather_turns(
-        self, rollouts: Rollouts, turn_values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """
-        Collect turn values of all processes, since a group's rollouts may be spread over several. Every process must
-        call it.
-
-        Args:
-            rollouts ([`Rollouts`]):
-                B rollouts of this process.
-            turn_values (`torch.Tensor` of shape `(B, K)`):
-                A value for each turn.
-
-        Returns:
-            `tuple`: Values `(N, K)`, the mask of real turns `(N, K)` and the group ids `(N,)` of all N rollouts, K being
-            the longest rollout's turns over all processes.
-        """
-        # One collective pair for both: the mask rides along as a second plane.
-        stacked = torch.stack([turn_values.double(), rollouts.turn_mask.double()], dim=1)
-        stacked = self.accelerator.gather(self.accelerator.pad_across_processes(stacked, dim=2))
-        values, mask = stacked.unbind(dim=1)
-        group_ids = torch.arange(len(values), device=values.device) // rollouts.group_size
-        return values, mask.bool(), group_ids
-
-    def local_turns(self, rollouts: Rollouts, turn_values: torch.Tensor) -> torch.Tensor:
-        """
-        This process's part of gathered turn values.
-
-        Args:
-            rollouts ([`Rollouts`]):
-                B rollouts of this process.
-            turn_values (`torch.Tensor` of shape `(N, K)`):
-                A value for each turn of all processes' rollouts.
-
-        Returns:
-            `torch.Tensor` of shape `(B, K)`, with this process's K.
-        """
-        start = self.accelerator.process_index * len(rollouts)
-        return turn_values[start : start + len(rollouts), : rollouts.max_turns]
+    # --- what a method may ask for
 
     @property
     def has_reference_model(self) -> bool:
@@ -245,10 +120,6 @@ class MultiTurnGRPOTrainer(GRPOTrainer):
         adapters = self.accelerator.unwrap_model(self.model).peft_config
         with use_adapter(self.accelerator.unwrap_model(self.model), "ref" if "ref" in adapters else None):
             yield self.model
-
-    def max_over_processes(self, value: int) -> int:
-        """Largest value that any process has. Every process must call it."""
-        return int(self.accelerator.gather(torch.tensor([value], device=self.accelerator.device)).max().item())
 
     def log_metric(self, name: str, value: float) -> None:
         """
@@ -357,7 +228,7 @@ class MultiTurnGRPOTrainer(GRPOTrainer):
 
     # --- construction
 
-    def _check_args(self, model: Any, args: MultiTurnGRPOConfig | None) -> MultiTurnGRPOConfig:
+    def _check_args(self, model: Any, args: MultiTurnGRPOConfig | None) -> Any:
         if args is None:
             name = model if isinstance(model, str) else model.config.name_or_path
             return self._config_class(f"{name.split('/')[-1]}-{self._name.replace(' ', '-')}")
@@ -384,12 +255,12 @@ class MultiTurnGRPOTrainer(GRPOTrainer):
                 )
 
     def _overrides_turn_advantages(self) -> bool:
-        return type(self).compute_turn_advantages is not MultiTurnGRPOTrainer.compute_turn_advantages
+        return type(self).compute_turn_advantages is not TurnHooks.compute_turn_advantages
 
     # --- from TRL's output to rollouts and back
 
     def _build_rollouts(self, inputs: list[dict[str, Any]], advantages: torch.Tensor) -> Rollouts:
-        if not self._gives_turn_rewards and any(hasattr(e, "turn_rewards") for e in self.environments or ()):
+        if not self._gives_turn_rewards and any(hasattr(e, "turn_rewards") for e in self.environments or []):
             raise ValueError(
                 "An environment got its `turn_rewards` only after it was built, too late to be trained on. Set the "
                 "attribute in its `__init__`, or make it a property."
@@ -459,11 +330,12 @@ class MultiTurnGRPOTrainer(GRPOTrainer):
 
     def _replace_lost_environments(self) -> None:
         """A tool that never returned may still be changing its environment: the next batch gets a new one."""
+        factories: Any = self.environment_factories
         for row in self._executor.lost_rows if self._executor is not None and self.environments else ():
             for name, pool in self._environment_pool.items():
                 for i, environment in enumerate(pool):
                     if environment is self.environments[row]:
-                        pool[i] = self.environment_factories[name]()
+                        pool[i] = factories[name]()
 
     # --- metrics
 
@@ -472,7 +344,8 @@ class MultiTurnGRPOTrainer(GRPOTrainer):
         stacked = self.accelerator.gather(self.accelerator.pad_across_processes(stacked, dim=2))
         codes = [list(StopReason).index(reason) for reason in rollouts.stop_reasons]
         codes = self.accelerator.gather(torch.tensor(codes, device=stacked.device))
-        for name, value in rollout_metrics(*stacked.unbind(dim=1), codes, rollouts.group_size).items():
+        rewards, advantages, written = stacked.unbind(dim=1)
+        for name, value in rollout_metrics(rewards, advantages, written, codes, rollouts.group_size).items():
             self.log_metric(name, value)
         if self.tools:
             timeouts = self._executor.timeouts if self._executor is not None else 0
@@ -481,4 +354,5 @@ class MultiTurnGRPOTrainer(GRPOTrainer):
         if self.log_completions:
             for name, tensor in (("turn_rewards", turn_rewards), ("turn_advantages", turn_advantages)):
                 rows = [row[: len(turns)].tolist() for row, turns in zip(tensor, rollouts.turns, strict=True)]
-                self._logs["extra"][name].extend(gather_object(rows))
+                extra: Any = self._logs["extra"]
+                extra[name].extend(gather_object(rows))

@@ -13,7 +13,7 @@ class IGPOConfig(MultiTurnGRPOConfig):
 
     This class includes only the parameters that are specific to IGPO. For a full list of training arguments, see
     [`MultiTurnGRPOConfig`], [`~trl.GRPOConfig`] and [`~transformers.TrainingArguments`]. The paper's settings are the
-    defaults here; of TRL's it has `beta=0.001` and `max_tool_calling_iterations=10`.
+    defaults here. Of TRL's it has `beta=0.001` and `max_tool_calling_iterations=10`, whose defaults are TRL's.
 
     Args:
         info_gain_type (`str`, *optional*, defaults to `"log_prob_diff"`):

@@ -94,6 +94,7 @@ class IGPOTrainer(MultiTurnGRPOTrainer):
         **kwargs: Any,
     ):
         args = self._check_args(model, args)
+        assert args is not None
         self._answer_column = _find_answer_column(args.answer_column, train_dataset)
         _check_answers(train_dataset, self._answer_column, "train_dataset")
         evals = kwargs.get("eval_dataset")
@@ -149,7 +150,7 @@ class IGPOTrainer(MultiTurnGRPOTrainer):
         """
         rewards, mask, group_ids = self.gather_turns(rollouts, turn_rewards)
         gain_weight, outcome_weight = self._weights()
-        options = {
+        options: dict[str, Any] = {
             "gamma": self.args.gamma,
             "normalization": self.args.normalization,
             "scale": self.scale_rewards != "none",
@@ -207,11 +208,9 @@ class IGPOTrainer(MultiTurnGRPOTrainer):
                 device=self.accelerator.device,
             )
         beliefs = torch.full(rollouts.turn_mask.shape, torch.nan, dtype=torch.float64)
-        for row, (values, count) in enumerate(zip(scores, num_aliases, strict=True)):
+        for i, (values, count) in enumerate(zip(scores, num_aliases, strict=True)):
             by_alias = values.double().view(-1, count)
-            beliefs[row, : len(by_alias)] = (
-                by_alias.mean(1) if self.args.belief_aliases == "mean" else by_alias.amax(1)
-            )
+            beliefs[i, : len(by_alias)] = by_alias.mean(1) if self.args.belief_aliases == "mean" else by_alias.amax(1)
         self._belief_seconds = time.perf_counter() - start
         return beliefs
 

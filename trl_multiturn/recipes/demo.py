@@ -1,6 +1,6 @@
 """`trl-multiturn demo`: IGPO on multi-turn search questions, on a CPU, in a few minutes.
 
-The shipped policy (2 to 3 million weights, warm-started on scripted episodes) searches real facts about countries and
+The shipped policy (1.2 million weights, warm-started on scripted episodes) searches real facts about countries and
 airports for the answer to questions of one to three hops. It is evaluated on questions about entities that it has never
 seen, trained with IGPO, and evaluated again.
 """
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ..evaluation.statistics import wilson_interval
 from .results import IGPO_PANELS, CompactProgress, plot_curves, save_history, save_json
-from .search_policy import BELIEF_PREFIX, BELIEF_SUFFIX, SEARCH_POLICY
+from .search_policy import BELIEF_PREFIX, BELIEF_SUFFIX, MAX_TURN_TOKENS, SEARCH_POLICY
 from .search_task import load_search_task
 
 
@@ -84,7 +84,7 @@ def run(argv: list[str]) -> dict[str, Any]:
     }
     folder = Path(options.output_dir)
     trainer.save_model()
-    trainer.create_model_card(model_name=folder.name, dataset_name="facts")
+    trainer.create_model_card(model_name=folder.name)
     save_json(metrics, folder / "metrics.json")
     save_history(trainer.state.log_history, folder / "history.csv")
     training = [entry for entry in trainer.state.log_history if "reward" in entry]
@@ -124,6 +124,7 @@ def make_trainer(options: argparse.Namespace) -> Any:
         num_generations=8,
         num_generations_eval=1,
         max_completion_length=192,
+        generation_kwargs={"max_new_tokens": MAX_TURN_TOKENS},
         max_tool_calling_iterations=5,
         learning_rate=options.learning_rate,
         lr_scheduler_type="constant",

@@ -25,7 +25,6 @@ def quick_settings(rollouts: int, **overrides: Any) -> dict[str, Any]:
         "max_completion_length": 192,
         "generation_kwargs": {"max_new_tokens": MAX_TURN_TOKENS},
         "max_tool_calling_iterations": 5,
-        "learning_rate": 1e-5,
         "gradient_checkpointing": False,
         "logging_steps": 1,
         "report_to": [],

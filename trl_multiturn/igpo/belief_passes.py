@@ -21,6 +21,10 @@ from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 MAX_BATCH_TOKENS = 65536
 # Padded answer tokens of one forward pass; bounds the logits (about 1.2 GB in float32 at a vocabulary of 150,000).
 MAX_PROBE_TOKENS = 2048
+# A pass of this many tokens is worth its overhead; below it, rows are taken in even if they are short.
+MIN_BATCH_TOKENS = 1024
+# Shortest row of a pass as a share of its longest.
+MIN_FILLED = 0.75
 # Rows of logits turned into float32 at a time.
 _LOGIT_ROWS = 256
 
@@ -220,12 +224,20 @@ def plan_per_turn(contexts: list[list[int]], copies: list[Copy], batch_size: int
 
 
 def _group(items: list[Any], length: Callable[[Any], int], batch_size: int) -> Iterator[list[Any]]:
-    """Split items, longest first, so that no group is padded to more than the token budget (unless it is one item)."""
+    """
+    Split items, longest first, so that no group is padded to more than the token budget (unless it is one item), and a
+    group that is large enough for one pass takes no item that would be mostly padding.
+    """
     start = 0
     while start < len(items):
-        size = max(min(batch_size, MAX_BATCH_TOKENS // max(length(items[start]), 1)), 1)
-        yield items[start : start + size]
-        start += size
+        longest = max(length(items[start]), 1)
+        size = max(min(batch_size, MAX_BATCH_TOKENS // longest), 1)
+        group = items[start : start + size]
+        alike = sum(length(item) >= MIN_FILLED * longest for item in group)
+        if alike * longest >= MIN_BATCH_TOKENS:
+            group = group[:alike]
+        yield group
+        start += len(group)
 
 
 def _chunk(copies: list[Copy], budget: int) -> list[list[Copy]]:

@@ -57,7 +57,7 @@ def train(method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
         start = time.perf_counter()
         first = trainer.evaluate()["eval_reward"]
         trainer.train()
-    held = [(0, first)] + [(e["step"], e["eval_reward"]) for e in trainer.state.log_history if "eval_loss" in e][1:]
+    held = [(0, first)] + [(e["step"], e["eval_reward"]) for e in trainer.state.log_history if "eval_reward" in e]
     keys = ("reward", "igpo/zero_advantage_groups", "igpo/zero_advantage_groups_outcome_only", "turns/mean")
     training = [{"step": e["step"], **{k: e.get(k) for k in keys}} for e in trainer.state.log_history if "reward" in e]
     return {
@@ -161,12 +161,12 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("run", "one"):
         sub = commands.add_parser(name)
-        sub.add_argument("--steps", type=int, default=80)
+        sub.add_argument("--steps", type=int, default=60)
         sub.add_argument("--rollouts", type=int, default=64)
         sub.add_argument("--learning_rate", type=float, default=2e-4)
         sub.add_argument("--eval_every", type=int, default=10)
-        sub.add_argument("--eval_questions", type=int, default=256)
-        sub.add_argument("--hops", type=int, nargs="+", default=[2, 3])
+        sub.add_argument("--eval_questions", type=int, default=192)
+        sub.add_argument("--hops", type=int, nargs="+", default=[3])
         if name == "run":
             sub.add_argument("--methods", nargs="+", default=["igpo", "grpo"], choices=METHODS)
             sub.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])

@@ -200,24 +200,9 @@ class Recorded(Scripted):
         return self.output
 
 
-def train(
-    folder,
-    environment=None,
-    script=add_some,
-    trainer_class=MultiTurnGRPOTrainer,
-    data=None,
-    reward_funcs=answer_length,
-    resume=None,
-    callbacks=None,
-    peft_config=None,
-    model=None,
-    rows=8,
-    **options,
-):
+def train(folder, environment=None, script=add_some, resume=None, **options):
     """Train a scripted policy for a step (or as `options` say) and return the trainer."""
-    trainer = make_trainer(
-        folder, environment, script, trainer_class, data, reward_funcs, callbacks, peft_config, model, rows, **options
-    )
+    trainer = make_trainer(folder, environment, script, **options)
     trainer.train(resume_from_checkpoint=resume)
     return trainer
 

@@ -122,7 +122,7 @@ class TestBM25Index:
         ("line", "message"),
         [
             ("{", "line 2: not JSON"),
-            ("[]", "line 2: not a JSON object"),
+            ("[]", "line 2: must be an object"),
             ('{"id": "x", "title": "x"}', "line 2: `text`"),
         ],
     )

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .jsonl import check_record, read_jsonl
+
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -258,7 +260,7 @@ def _records(
         path = path / files[split]
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    return _read_jsonl(path) if files[split].endswith(".jsonl") else _read_json(path)
+    return read_jsonl(path) if files[split].endswith(".jsonl") else _read_json(path)
 
 
 def _read_hub(name: str, config: str | None, split: str) -> Iterator[_Located]:
@@ -276,31 +278,12 @@ def _read_json(path: Path) -> Iterator[_Located]:
     if not isinstance(records, list):
         raise ValueError(f"{path}: must hold a list of records.")
     for number, record in enumerate(records):
-        yield _check_record(record, f"{path}, record {number}")
-
-
-def _read_jsonl(path: Path) -> Iterator[_Located]:
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}, line {number}"
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{where}: not JSON: {error}") from error
-            yield _check_record(record, where)
-
-
-def _check_record(record: Any, where: str) -> _Located:
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: must be an object, got {type(record).__name__}.")
-    return record, where
+        yield check_record(record, f"{path}, record {number}")
 
 
 def _read_aliases(path: Path) -> dict[str, list[str]]:
     aliases = {}
-    for record, where in _read_jsonl(path):
+    for record, where in read_jsonl(path):
         names = _get(record, "aliases", list, where) + list(record.get("demonyms") or [])
         if not _are_strings(names):
             raise ValueError(f"{where}: `aliases` and `demonyms` must hold strings.")

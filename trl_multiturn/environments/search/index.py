@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .jsonl import read_jsonl
+
 
 # Words that say nothing about which passage is meant. Kept small on purpose: prepositions of longer lists ("down",
 # "before") are words of titles.
@@ -268,15 +270,4 @@ def _to_document(row: Mapping[str, Any], where: str) -> Document:
 
 
 def _read_documents(path: Path) -> Iterable[Document]:
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}, line {number}"
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"Corpus {where}: not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"Corpus {where}: not a JSON object.")
-            yield _to_document(row, where)
+    return (_to_document(row, where) for row, where in read_jsonl(path))

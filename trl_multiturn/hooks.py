@@ -79,7 +79,7 @@ class TurnHooks:
         rewards, mask, group_ids = self.gather_turns(rollouts, turn_rewards)
         scale = self.scale_rewards
         advantages = environment_turn_advantages(rewards, mask, group_ids, gamma=self.args.gamma, scale=scale)
-        return self.local_turns(rollouts, advantages).float()
+        return self.local_turns(rollouts, advantages)
 
     def after_rollouts(self, rollouts: Rollouts) -> None:
         """
@@ -125,14 +125,13 @@ class TurnHooks:
 
         Returns:
             `tuple`: Values `(N, K)`, the mask of real turns `(N, K)` and the group ids `(N,)` of all N rollouts, K being
-            the longest rollout's turns over all processes.
+            the longest rollout's turns over all processes; on the CPU, since not every accelerator has float64.
         """
         # One collective pair for both: the mask rides along as a second plane.
-        stacked = torch.stack([turn_values.double(), rollouts.turn_mask.double()], dim=1)
-        stacked = self.accelerator.gather(self.accelerator.pad_across_processes(stacked, dim=2))
+        stacked = torch.stack([turn_values.float(), rollouts.turn_mask.float()], dim=1)
+        stacked = self.accelerator.gather(self.accelerator.pad_across_processes(stacked, dim=2)).cpu()
         values, mask = stacked.unbind(dim=1)
-        group_ids = torch.arange(len(values), device=values.device) // rollouts.group_size
-        return values, mask.bool(), group_ids
+        return values, mask.bool(), torch.arange(len(values)) // rollouts.group_size
 
     def local_turns(self, rollouts: Rollouts, turn_values: torch.Tensor) -> torch.Tensor:
         """
@@ -145,10 +144,11 @@ class TurnHooks:
                 A value for each turn of all processes' rollouts.
 
         Returns:
-            `torch.Tensor` of shape `(B, K)`, with this process's K.
+            `torch.Tensor` of shape `(B, K)`, float32, with this process's K, on its device.
         """
         start = self.accelerator.process_index * len(rollouts)
-        return turn_values[start : start + len(rollouts), : rollouts.max_turns]
+        mine = turn_values[start : start + len(rollouts), : rollouts.max_turns]
+        return mine.float().to(rollouts.outcomes.device)
 
     def max_over_processes(self, value: int) -> int:
         """Largest value that any process has. Every process must call it."""

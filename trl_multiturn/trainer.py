@@ -340,16 +340,16 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
     # --- metrics
 
     def _log_rollouts(self, rollouts: Rollouts, turn_rewards: torch.Tensor, turn_advantages: torch.Tensor) -> None:
-        stacked = torch.stack([turn_rewards.double(), turn_advantages.double(), rollouts.written_mask.double()], dim=1)
-        stacked = self.accelerator.gather(self.accelerator.pad_across_processes(stacked, dim=2))
-        codes = [list(StopReason).index(reason) for reason in rollouts.stop_reasons]
-        codes = self.accelerator.gather(torch.tensor(codes, device=stacked.device))
+        stacked = torch.stack([turn_rewards.float(), turn_advantages.float(), rollouts.written_mask.float()], dim=1)
+        codes = torch.tensor([list(StopReason).index(r) for r in rollouts.stop_reasons], device=stacked.device)
+        codes = self.accelerator.gather(codes).cpu()
+        stacked = self.accelerator.gather(self.accelerator.pad_across_processes(stacked, dim=2)).cpu()
         rewards, advantages, written = stacked.unbind(dim=1)
         for name, value in rollout_metrics(rewards, advantages, written, codes, rollouts.group_size).items():
             self.log_metric(name, value)
         if self.tools:
             timeouts = self._executor.timeouts if self._executor is not None else 0
-            timeouts = self.accelerator.gather(torch.tensor([timeouts], device=stacked.device))
+            timeouts = self.accelerator.gather(torch.tensor([timeouts], device=self.accelerator.device))
             self.log_metric("tools/timeouts", timeouts.sum().item())
         if self.log_completions:
             for name, tensor in (("turn_rewards", turn_rewards), ("turn_advantages", turn_advantages)):

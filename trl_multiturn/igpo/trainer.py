@@ -167,7 +167,7 @@ class IGPOTrainer(MultiTurnGRPOTrainer):
         self.log_metric(
             "igpo/zero_advantage_groups_outcome_only", groups_without_signal(outcome_only, mask, group_ids)
         )
-        return self.local_turns(rollouts, advantages).float()
+        return self.local_turns(rollouts, advantages)
 
     def score_turns(self, rollouts: Rollouts) -> torch.Tensor:
         """

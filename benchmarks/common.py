@@ -3,6 +3,8 @@
 from functools import lru_cache
 from typing import Any
 
+from transformers import PrinterCallback
+
 from trl_multiturn.recipes.search_policy import MAX_TURN_TOKENS, SEARCH_POLICY
 from trl_multiturn.recipes.search_task import SearchTask, load_search_task
 from trl_multiturn.rewards import exact_match_reward
@@ -42,7 +44,7 @@ def search_trainer(
     **kwargs: Any,
 ) -> Any:
     """A trainer of the given class on the embedded questions, rewarded for exact matches."""
-    return trainer_class(
+    trainer = trainer_class(
         model=str(SEARCH_POLICY),
         reward_funcs=exact_match_reward,
         args=arguments,
@@ -50,3 +52,5 @@ def search_trainer(
         environment_factory=environment_factory or task(hops).environment_factory,
         **kwargs,
     )
+    trainer.remove_callback(PrinterCallback)  # a benchmark prints its own lines
+    return trainer

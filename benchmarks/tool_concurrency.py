@@ -33,11 +33,12 @@ class SlowSearch:
         return "[1] Nothing: Nothing was found."
 
 
-def loop_seconds(trainer_class, config_class, seconds: float, rollouts: int, **options) -> tuple[float, float]:
+def loop_seconds(trainer_class, config_class, seconds: float, rollouts: int, turns: int) -> tuple[float, float]:
     """Seconds in the tool loop, and calls, of one generation batch."""
     SlowSearch.seconds = seconds
     with tempfile.TemporaryDirectory() as folder:
-        arguments = config_class(**quick_settings(rollouts, output_dir=folder, max_steps=1, seed=1, **options))
+        settings = quick_settings(rollouts, output_dir=folder, max_steps=1, seed=1, max_tool_calling_iterations=turns)
+        arguments = config_class(**settings)
         trainer = search_trainer(trainer_class, arguments, environment_factory=SlowSearch)
         inner, spent = trainer._tool_call_loop, []
 
@@ -56,6 +57,7 @@ def loop_seconds(trainer_class, config_class, seconds: float, rollouts: int, **o
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=32)
+    parser.add_argument("--turns", type=int, default=1, help="most turns with calls of a rollout")
     parser.add_argument("--seconds", type=float, default=0.1, help="time of a tool call")
     parser.add_argument("--check", action="store_true", help="fail under 15 times less waiting")
     options = parser.parse_args()
@@ -69,9 +71,9 @@ def main() -> None:
         ("trl.GRPOTrainer", (GRPOTrainer, GRPOConfig)),
         ("MultiTurnGRPOTrainer", (MultiTurnGRPOTrainer, MultiTurnGRPOConfig)),
     ):
-        loop_seconds(*kinds, 0.0, options.rollouts)  # warm up
-        idle, _ = loop_seconds(*kinds, 0.0, options.rollouts)
-        busy, calls = loop_seconds(*kinds, options.seconds, options.rollouts)
+        loop_seconds(*kinds, 0.0, options.rollouts, options.turns)  # warm up
+        idle, _ = loop_seconds(*kinds, 0.0, options.rollouts, options.turns)
+        busy, calls = loop_seconds(*kinds, options.seconds, options.rollouts, options.turns)
         waiting[name] = busy - idle
         print(f"{name:22} {calls:4.0f} calls of {options.seconds:g} s: {busy - idle:6.2f} s of waiting")
     ratio = waiting["trl.GRPOTrainer"] / waiting["MultiTurnGRPOTrainer"]

@@ -35,7 +35,7 @@ def test_the_policy_wins_something_and_not_all(tmp_path):
     )
     trainer = demo.make_trainer(options)
     metrics = trainer.evaluate(trainer.eval_dataset["1_hop"])
-    assert 0.3 < metrics["eval_reward"] < 0.95
+    assert 0.2 < metrics["eval_reward"] < 0.95  # 0.34 on the machine of docs/results.md; sampled
     assert metrics["eval_stop/completed"] > 0.9
     assert metrics["eval_tools/failure_frequency"] < 0.05
     assert metrics["eval_igpo/gain_mean"] > 1.0  # evidence makes the answer likelier

@@ -263,7 +263,8 @@ def _rewards(score: Callable, completions: list, answers: list, normalization: s
     rewards = []
     for row, (completion, accepted) in enumerate(zip(completions, answers, strict=True)):
         try:
-            aliases = accepted_answers(accepted)  # checked even where the completion has no answer: wrong data shows at once
+            # Checked even where the completion has no answer: wrong data shows at once.
+            aliases = accepted_answers(accepted)
         except (TypeError, ValueError) as error:
             raise type(error)(f"Row {row} of the batch, column `answers`: {error}") from error
         answer = extract_answer(completion)

@@ -101,7 +101,9 @@ def exact_match(prediction: str, answers: str | Sequence[str], normalization: st
     ```
     """
     predicted = _words(prediction, normalization)
-    return float(any(predicted == _words(answer, normalization) for answer in accepted_answers(answers)) and bool(predicted))
+    return float(
+        any(predicted == _words(answer, normalization) for answer in accepted_answers(answers)) and bool(predicted)
+    )
 
 
 def f1(prediction: str, answers: str | Sequence[str], normalization: str = "squad") -> float:

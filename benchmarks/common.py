@@ -1,5 +1,6 @@
 """What the benchmarks train: the shipped search policy on the embedded questions."""
 
+import time
 from functools import lru_cache
 from typing import Any
 
@@ -54,3 +55,17 @@ def search_trainer(
     )
     trainer.remove_callback(PrinterCallback)  # a benchmark prints its own lines
     return trainer
+
+
+def time_calls(trainer: Any, method: str) -> list[float]:
+    """Seconds of each call of a trainer's method from now on; the list grows as the trainer runs."""
+    inner, seconds = getattr(trainer, method), []
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        result = inner(*args, **kwargs)
+        seconds.append(time.perf_counter() - start)
+        return result
+
+    setattr(trainer, method, timed)
+    return seconds

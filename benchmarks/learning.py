@@ -36,10 +36,10 @@ def train(method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
     """One run; returns its curves."""
     from benchmarks.common import quick_settings, search_trainer
     from trl_multiturn import IGPOConfig, IGPOTrainer
+    from trl_multiturn.environments.search import load_fact_questions
     from trl_multiturn.recipes.search_policy import BELIEF_PREFIX, BELIEF_SUFFIX
-    from trl_multiturn.recipes.search_task import load_search_task
 
-    held_out = load_search_task("facts", hops=options.hops, eval_limit=options.eval_questions, seed=0).eval
+    held_out = load_fact_questions("validation", hops=options.hops, seed=0, limit=options.eval_questions)
     with tempfile.TemporaryDirectory() as folder:
         arguments = IGPOConfig(
             **quick_settings(options.rollouts, output_dir=folder, max_steps=options.steps, seed=seed),

@@ -9,22 +9,12 @@ machine's moods hit both. Prints the median step time of each and the ratio.
 import argparse
 import statistics
 import sys
-import time
 
-from benchmarks.common import quick_settings, search_trainer
+from benchmarks.common import quick_settings, search_trainer, time_calls
 
 
 def step_times(trainer) -> list[float]:
-    times = []
-    inner = trainer.training_step
-
-    def timed(*args, **kwargs):
-        start = time.perf_counter()
-        loss = inner(*args, **kwargs)
-        times.append(time.perf_counter() - start)
-        return loss
-
-    trainer.training_step = timed
+    times = time_calls(trainer, "training_step")
     trainer.train()
     return times[1:]  # the first step warms up
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 
-from benchmarks.common import quick_settings, search_trainer
+from benchmarks.common import quick_settings, search_trainer, time_calls
 
 
 class SlowSearch:
@@ -40,15 +40,7 @@ def loop_seconds(trainer_class, config_class, seconds: float, rollouts: int, tur
         settings = quick_settings(rollouts, output_dir=folder, max_steps=1, seed=1, max_tool_calling_iterations=turns)
         arguments = config_class(**settings)
         trainer = search_trainer(trainer_class, arguments, environment_factory=SlowSearch)
-        inner, spent = trainer._tool_call_loop, []
-
-        def timed(*args, **kwargs):
-            start = time.perf_counter()
-            result = inner(*args, **kwargs)
-            spent.append(time.perf_counter() - start)
-            return result
-
-        trainer._tool_call_loop = timed
+        spent = time_calls(trainer, "_tool_call_loop")
         trainer.train()
         log = next(entry for entry in trainer.state.log_history if "tools/call_frequency" in entry)
     return sum(spent), log["tools/call_frequency"] * rollouts

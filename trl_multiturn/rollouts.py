@@ -1,6 +1,6 @@
 """What one generation batch produced, as plain data: rollouts, their turns, and why each one ended."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -82,6 +82,8 @@ class Rollouts:
             Completion tokens as they were generated, without padding.
         model_masks (`list[list[int]]`):
             For each completion token 1 if the model generated it, 0 if the environment did.
+        turns (`list[list[Turn]]`):
+            Turns of each rollout: [`find_turns`] of its mask.
         stop_reasons (`list[StopReason]`):
             Why each rollout ended.
         environments (`list` or `None`):
@@ -109,6 +111,7 @@ class Rollouts:
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]
     model_masks: list[list[int]]
+    turns: list[list[Turn]]
     stop_reasons: list[StopReason]
     environments: list[Any] | None
     environment_rewards: list[list[float]] | None
@@ -118,10 +121,6 @@ class Rollouts:
     outcomes: torch.Tensor
     advantages: torch.Tensor
     is_training: bool
-    turns: list[list[Turn]] = field(init=False)
-
-    def __post_init__(self):
-        self.turns = [find_turns(mask) for mask in self.model_masks]
 
     def __len__(self) -> int:
         return len(self.rows)

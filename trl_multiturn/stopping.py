@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from .rewards.answers import message_text
 from .rollouts import StopReason
 
 
@@ -52,7 +53,7 @@ def find_stop_reasons(
             reasons.append(StopReason.MAX_TURNS if at_limit else StopReason.TOOL_OVERFLOW)
         elif not ended:
             reasons.append(StopReason.MAX_TOKENS)
-        elif opens_call is not None and opens_call.search(_text(messages[-1])):
+        elif opens_call is not None and opens_call.search(message_text(messages[-1])):
             reasons.append(StopReason.PARSE_ERROR)
         else:
             reasons.append(StopReason.COMPLETED)
@@ -64,10 +65,3 @@ def _tool_call_opening(tokenizer: Any) -> re.Pattern | None:
     if "open_pattern" in field:
         return re.compile(field["open_pattern"])
     return re.compile(re.escape(field["open"])) if "open" in field else None
-
-
-def _text(message: dict[str, Any]) -> str:
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "".join(block.get("text", "") for block in content if isinstance(block, dict))

@@ -161,6 +161,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             "prompt_ids": prompt_ids,
             "completion_ids": completion_ids,
             "model_masks": model_masks,
+            "turns": [find_turns(mask) for mask in model_masks],
             "completions": completions,
             "stop_reasons": find_stop_reasons(
                 completions,
@@ -195,10 +196,9 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         stop_reasons = [reason.value for reason in self._record["stop_reasons"]]
-        num_turns = [len(find_turns(mask)) for mask in self._record["model_masks"]]
         rows = [
-            {**row, "stop_reason": reason, "num_turns": turns}
-            for row, reason, turns in zip(inputs, stop_reasons, num_turns, strict=True)
+            {**row, "stop_reason": reason, "num_turns": len(turns)}
+            for row, reason, turns in zip(inputs, stop_reasons, self._record["turns"], strict=True)
         ]
         rewards = super()._calculate_rewards(rows, prompts, completions, completion_ids_list)
         infinite = rewards.isinf()
@@ -280,6 +280,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             prompt_ids=self._record["prompt_ids"],
             completion_ids=self._record["completion_ids"],
             model_masks=self._record["model_masks"],
+            turns=self._record["turns"],
             stop_reasons=self._record["stop_reasons"],
             environments=self.environments,
             environment_rewards=self._environment_rewards() if self._gives_turn_rewards else None,
@@ -293,10 +294,9 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
 
     def _environment_rewards(self) -> list[list[float]]:
         counts = self._executor.reward_counts if self._executor is not None else {}
-        num_turns = [len(find_turns(mask)) for mask in self._record["model_masks"]]
         return [
-            rewards_by_turn(environment, turns, {t: n for (r, t), n in counts.items() if r == row})
-            for row, (environment, turns) in enumerate(zip(self.environments, num_turns, strict=True))
+            rewards_by_turn(environment, len(turns), {t: n for (r, t), n in counts.items() if r == row})
+            for row, (environment, turns) in enumerate(zip(self.environments, self._record["turns"], strict=True))
         ]
 
     def _token_advantages(

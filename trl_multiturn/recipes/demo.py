@@ -107,15 +107,16 @@ def make_trainer(options: argparse.Namespace) -> Any:
     """
     from transformers import PrinterCallback
 
+    from ..environments.search import load_fact_questions
     from ..igpo import IGPOConfig, IGPOTrainer
     from ..rewards import exact_match_reward
 
+    task = load_search_task("facts", hops=options.hops, seed=options.seed)
     # Questions of every number of hops are asked equally often, so that success by hops can be compared.
-    tasks = {
-        hops: load_search_task("facts", hops=[hops], eval_limit=options.eval_questions, seed=options.seed)
+    held_out = {
+        _name(hops): load_fact_questions("validation", hops=hops, seed=options.seed, limit=options.eval_questions)
         for hops in options.hops
     }
-    everything = load_search_task("facts", hops=options.hops, seed=options.seed)
     arguments = IGPOConfig(
         output_dir=options.output_dir,
         max_steps=options.steps,
@@ -144,9 +145,9 @@ def make_trainer(options: argparse.Namespace) -> Any:
         options.model,
         exact_match_reward,
         arguments,
-        everything.train,
-        eval_dataset={_name(hops): task.eval for hops, task in tasks.items()},
-        environment_factory=everything.environment_factory,
+        task.train,
+        eval_dataset=held_out,
+        environment_factory=task.environment_factory,
         callbacks=[CompactProgress({"reward": "success", "igpo/zero_advantage_groups": "groups without signal"})],
     )
     trainer.remove_callback(PrinterCallback)  # what takes its place is above

@@ -11,7 +11,7 @@ from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_qu
 
 from ..igpo.config import IGPOConfig
 from .results import IGPO_PANELS, plot_curves, save_history
-from .search_task import PUBLIC_SETS, load_search_task
+from .search_task import PUBLIC_SETS, load_search_task, search_environment_factory
 
 
 REWARDS = ("f1_reward", "exact_match_reward", "igpo_f1_reward", "igpo_exact_match_reward", "format_reward")
@@ -193,12 +193,10 @@ def _load_any(script_args: IGPOScriptArguments, own_environment: bool) -> tuple[
     if not own_environment:
         if script_args.corpus is None:
             raise ValueError("To search, a dataset of your own needs passages: name a JSONL file as --corpus.")
-        from functools import partial
+        from ..environments.search import BM25Index
 
-        from ..environments.search import BM25Index, BrowseEnvironment, SearchEnvironment
-
-        kind = BrowseEnvironment if script_args.environment == "browse" else SearchEnvironment
-        environment = partial(kind, BM25Index.from_jsonl(script_args.corpus))
+        index = BM25Index.from_jsonl(script_args.corpus)
+        environment = search_environment_factory(index, browse=script_args.environment == "browse")
     dataset = load_dataset(
         script_args.dataset_name, name=script_args.dataset_config, streaming=script_args.dataset_streaming
     )

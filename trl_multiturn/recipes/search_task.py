@@ -86,9 +86,25 @@ def load_search_task(
         raise ValueError(f"{name} comes without passages: name a JSONL file to search in as the corpus.")
     else:
         index = search.BM25Index.from_dataset(corpus)
-    return SearchTask(
-        train, held_out, partial(search.BrowseEnvironment if browse else search.SearchEnvironment, index)
-    )
+    return SearchTask(train, held_out, search_environment_factory(index, browse))
+
+
+def search_environment_factory(index: Any, browse: bool) -> Callable[[], Any]:
+    """
+    What makes search environments over an index.
+
+    Args:
+        index ([`~trl_multiturn.environments.search.BM25Index`]):
+            Passages to search in.
+        browse (`bool`):
+            Whether the environment can open documents too.
+
+    Returns:
+        `Callable`: For a trainer's `environment_factory`.
+    """
+    from ..environments.search import BrowseEnvironment, SearchEnvironment
+
+    return partial(BrowseEnvironment if browse else SearchEnvironment, index)
 
 
 def _merge(first: Dataset, second: Dataset) -> Dataset:

@@ -3,6 +3,7 @@
 Usage: worker.py METHOD FOLDER (METHOD: base, igpo or neutral)
 """
 
+import gc
 import json
 import random
 import sys
@@ -85,7 +86,11 @@ def main(method: str, folder: str) -> None:
         weights = {name: value.flatten()[:8].tolist() for name, value in trainer.model.state_dict().items()}
         result = {"processes": processes, "advantages": advantages, "logs": logs, "weights": weights}
         Path(folder, f"result_{processes}.json").write_text(json.dumps(result))
+    trainer.end()
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    # The wrapped model holds the process group in a reference cycle. A thread of gloo's that still runs when the
+    # interpreter ends may ask for the GIL then, and the process aborts: one run in ten did.
+    gc.collect()

@@ -12,6 +12,8 @@ except PackageNotFoundError:  # run from a checkout that is not installed
 
 # Where each public name lives. Imported on first use: `import trl_multiturn` alone loads neither torch nor trl.
 _NAMES = {
+    "ArCHerConfig": "archer.config",
+    "ArCHerTrainer": "archer.trainer",
     "IGPOConfig": "igpo.config",
     "IGPOTrainer": "igpo.trainer",
     "MultiTurnGRPOConfig": "config",
@@ -23,6 +25,8 @@ _NAMES = {
 }
 
 __all__ = [
+    "ArCHerConfig",
+    "ArCHerTrainer",
     "IGPOConfig",
     "IGPOTrainer",
     "MultiTurnGRPOConfig",
@@ -34,6 +38,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .archer.config import ArCHerConfig
+    from .archer.trainer import ArCHerTrainer
     from .config import MultiTurnGRPOConfig
     from .environments.checker import check_environment
     from .igpo.config import IGPOConfig

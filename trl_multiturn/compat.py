@@ -20,6 +20,13 @@ METHODS = {
         "images",
         "multimodal_fields",
     ],
+    "_generate_single_turn": [
+        "prompt_ids",
+        "images",
+        "multimodal_fields",
+        "num_generations",
+        "has_tool_images",
+    ],
     "_calculate_rewards": ["inputs", "prompts", "completions", "completion_ids_list"],
     "_generate_and_score_completions": ["inputs"],
     "_save_optimizer_and_scheduler": ["output_dir"],

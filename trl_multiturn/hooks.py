@@ -1,17 +1,23 @@
 """What a method of credit assignment overrides, and what it may call: no private name of TRL is in here."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from .advantages import environment_turn_advantages
-from .rollouts import Rollouts
+from .advantages import broadcast_to_tokens, environment_turn_advantages
+from .rollouts import Rollouts, TrainingBatch
+
+
+# Gives, for each rollout, a number of utterances.
+Sampler = Callable[[int], list[list[list[int]]]]
 
 
 class TurnHooks:
     """
     The part of [`MultiTurnGRPOTrainer`] that methods override. After each generation batch the trainer calls, in this
-    order, [`compute_turn_rewards`], [`compute_turn_advantages`] and [`after_rollouts`]; before it, [`select_rows`].
+    order, [`compute_turn_rewards`], [`compute_turn_advantages`], [`token_advantages`], [`replace_batch`] and
+    [`after_rollouts`]; before it, [`stored_batch`] and [`select_rows`]; and while it is generated, [`choose_turns`].
     """
 
     args: Any
@@ -81,6 +87,64 @@ class TurnHooks:
         advantages = environment_turn_advantages(rewards, mask, group_ids, gamma=self.args.gamma, scale=scale)
         return self.local_turns(rollouts, advantages)
 
+    def token_advantages(self, rollouts: Rollouts, turn_advantages: torch.Tensor, num_tokens: int) -> torch.Tensor:
+        """
+        What the loss multiplies each token's log-probability with: the advantage of its turn.
+
+        Args:
+            rollouts ([`Rollouts`]):
+                B rollouts of this process.
+            turn_advantages (`torch.Tensor` of shape `(B, K)`):
+                What [`compute_turn_advantages`] returned.
+            num_tokens (`int`):
+                T, the padded completion length.
+
+        Returns:
+            `torch.Tensor` of shape `(B, T)`.
+        """
+        return broadcast_to_tokens(turn_advantages, rollouts.turn_spans, num_tokens)
+
+    def stored_batch(self, rows: list[dict[str, Any]]) -> TrainingBatch | None:
+        """
+        Train on something stored in place of a generation batch. Called during training only.
+
+        Args:
+            rows (`list[dict]`):
+                This process's rows as the sampler drew them.
+
+        Returns:
+            [`TrainingBatch`] or `None`: As many rows; `None` (the default) to roll out as usual.
+        """
+        return None
+
+    def replace_batch(self, rollouts: Rollouts) -> TrainingBatch | None:
+        """
+        Train on something else than what was just rolled out. Called during training only.
+
+        Args:
+            rollouts ([`Rollouts`]):
+                B rollouts of this process.
+
+        Returns:
+            [`TrainingBatch`] or `None`: As many rows; `None` (the default) to train on the rollouts.
+        """
+        return None
+
+    def choose_turns(self, prompt_ids: list[list[int]], sample: Sampler) -> list[list[int]] | None:
+        """
+        Choose what the model writes next in each rollout. Called once a turn, during training and evaluation.
+
+        Args:
+            prompt_ids (`list[list[int]]`):
+                Tokens of each rollout that goes on, up to the turn.
+            sample (`Callable[[int], list[list[list[int]]]]`):
+                Samples a number of utterances for each rollout from the policy.
+
+        Returns:
+            `list[list[int]]` or `None`: An utterance for each rollout; `None` (the default) for TRL's own, a single one.
+        """
+        return None
+
     def after_rollouts(self, rollouts: Rollouts) -> None:
         """
         Learn from the rollouts or store them. Called once a generation batch, during training only.
@@ -106,6 +170,24 @@ class TurnHooks:
         Args:
             state (`dict[str, Any]`):
                 Tensors and JSON values by name.
+        """
+
+    def shard_state(self) -> dict[str, Any]:
+        """
+        What each process must write of its own into a checkpoint.
+
+        Returns:
+            `dict[str, Any]`: Tensors and JSON values by name. Called and written on every process.
+        """
+        return {}
+
+    def load_shard_states(self, states: list[dict[str, Any]]) -> None:
+        """
+        Take up what every process's [`shard_state`] returned, on each process.
+
+        Args:
+            states (`list[dict]`):
+                One for each process of the run that wrote the checkpoint, which may have had another number of them.
         """
 
     # --- what hooks may call

@@ -149,3 +149,28 @@ class Rollouts:
     def turn_spans(self) -> list[list[tuple[int, int]]]:
         """`(start, end)` of each turn in completion tokens."""
         return [[(turn.start, turn.end) for turn in turns] for turns in self.turns]
+
+
+@dataclass
+class TrainingBatch:
+    """
+    Sequences to train on that were not rolled out just now. B sequences.
+
+    Args:
+        prompt_ids (`list[list[int]]`):
+            Prompt tokens, without padding.
+        completion_ids (`list[list[int]]`):
+            Completion tokens, without padding.
+        model_masks (`list[list[int]]`):
+            For each completion token 1 if it is trained on, 0 otherwise.
+        token_advantages (`list[list[float]]`):
+            What the loss multiplies each completion token's log-probability with.
+    """
+
+    prompt_ids: list[list[int]]
+    completion_ids: list[list[int]]
+    model_masks: list[list[int]]
+    token_advantages: list[list[float]]
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids)

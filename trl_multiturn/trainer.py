@@ -12,16 +12,15 @@ import torch
 from accelerate.utils import gather_object, is_peft_model
 from transformers.utils import logging
 from trl import GRPOTrainer
-from trl.trainer.utils import use_adapter
+from trl.trainer.utils import pad, use_adapter
 
-from .advantages import broadcast_to_tokens
 from .config import MultiTurnGRPOConfig
 from .environment_rewards import rewards_by_turn, turn_rewards_total
 from .hooks import TurnHooks
 from .metrics import rollout_metrics
 from .reward_funcs import append_reward_funcs, make_stop_penalty
-from .rollouts import Rollouts, StopReason, find_turns
-from .state import load_state, save_state
+from .rollouts import Rollouts, StopReason, TrainingBatch, find_turns
+from .state import load_shards, load_state, save_shard, save_state
 from .stopping import find_stop_reasons
 from .tools import ToolExecutor
 
@@ -133,10 +132,46 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         """
         self._metrics["train" if self.model.training else "eval"][name].append(value)
 
+    def pop_metrics(self) -> dict[str, float]:
+        """Take out what was logged during training since the last logging step: means by name."""
+        metrics = self._metrics["train"]
+        means = {name: sum(values) / len(values) for name, values in metrics.items() if values}
+        metrics.clear()
+        return means
+
+    def roll_out(self, rows: list[dict[str, Any]]) -> None:
+        """
+        Generate a batch in training mode without training the policy on it: hooks see it like any other.
+
+        Args:
+            rows (`list[dict]`):
+                This process's rows, grouped as the sampler groups them.
+        """
+        was_training = self.model.training
+        self.model.train()
+        self._generate_and_score_completions(rows)
+        self.model.train(was_training)
+
+    def sample_turns(self, prompt_ids: list[list[int]]) -> list[list[int]]:
+        """
+        Let the policy write one utterance after each prompt. Every process must call it, with at least one prompt.
+
+        Args:
+            prompt_ids (`list[list[int]]`):
+                Tokens of each prompt.
+
+        Returns:
+            `list[list[int]]`: Tokens of each utterance, the one that ends it included.
+        """
+        return super()._generate_single_turn(prompt_ids, None, {}, 1)[0]
+
     # --- overrides of TRL
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if self.model.training:
+            stored = self.stored_batch(inputs)
+            if stored is not None:
+                return self._pack(stored)
             inputs = self.select_rows(inputs)
         output = super()._generate_and_score_completions(inputs)
         rollouts = self._build_rollouts(inputs, output["advantages"])
@@ -146,9 +181,24 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         self._mask_stop_reasons(rollouts, output)
         self._log_rollouts(rollouts, turn_rewards, turn_advantages)
         if rollouts.is_training:
+            replacement = self.replace_batch(rollouts)
+            output = output if replacement is None else self._pack(replacement)
             self.after_rollouts(rollouts)
         self._replace_lost_environments()
         return output
+
+    def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
+        def sample(count: int) -> list[list[list[int]]]:
+            repeated = [ids for ids in prompt_ids for _ in range(count)]
+            written, _ = super(MultiTurnGRPOTrainer, self)._generate_single_turn(
+                repeated, images, multimodal_fields, num_generations * count, has_tool_images
+            )
+            return [written[i : i + count] for i in range(0, len(written), count)]
+
+        chosen = self.choose_turns(prompt_ids, sample)
+        if chosen is not None:
+            return chosen, None
+        return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
 
     def _generate(self, prompts: list):
         self._executor = None
@@ -217,12 +267,19 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         state = self.method_state()
         if state and self.args.should_save:
             save_state(output_dir, state)
+        shard = self.shard_state()
+        if shard:
+            save_shard(output_dir, shard, self.accelerator.process_index, self.accelerator.num_processes)
+            self.accelerator.wait_for_everyone()  # a push to the Hub must not leave without a slower process's part
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
         state = load_state(checkpoint) if checkpoint is not None else None
         if state is not None:
             self.load_method_state(state)
+            shards = load_shards(checkpoint)
+            if shards:
+                self.load_shard_states(shards)
         elif checkpoint is not None and self.method_state():
             logger.warning(f"{checkpoint} holds no state of {type(self).__name__}: the method starts afresh.")
 
@@ -309,9 +366,32 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
                 f"{tuple(turn_advantages.shape)}."
             )
         same = turn_advantages == rollouts.advantages.unsqueeze(1)
-        if bool((same | ~rollouts.turn_mask).all()):
+        if bool((same | ~rollouts.turn_mask).all()) and type(self).token_advantages is TurnHooks.token_advantages:
             return output["advantages"]  # one value a rollout: TRL's own shape, and its own arithmetic to the last bit
-        return broadcast_to_tokens(turn_advantages, rollouts.turn_spans, output["completion_ids"].size(1))
+        return self.token_advantages(rollouts, turn_advantages, output["completion_ids"].size(1))
+
+    def _pack(self, batch: TrainingBatch) -> dict[str, Any]:
+        """What TRL splits into micro-batches, for sequences that it did not generate itself."""
+        padding = self._tokenizer.pad_token_id
+
+        def padded(rows: list[list[Any]], value: Any, side: str) -> torch.Tensor:
+            return pad([torch.tensor(row) for row in rows], padding_value=value, padding_side=side).to(
+                self.accelerator.device
+            )
+
+        def ones(rows: list[list[int]]) -> list[list[int]]:
+            return [[1] * len(row) for row in rows]
+
+        tool_mask = padded(batch.model_masks, 0, "right")
+        return {
+            "prompt_ids": padded(batch.prompt_ids, padding, "left"),
+            "prompt_mask": padded(ones(batch.prompt_ids), 0, "left"),
+            "completion_ids": padded(batch.completion_ids, padding, "right"),
+            "completion_mask": padded(ones(batch.completion_ids), 0, "right"),
+            "tool_mask": tool_mask,
+            "advantages": padded(batch.token_advantages, 0.0, "right"),
+            "num_items_in_batch": self.accelerator.gather(tool_mask.sum()).sum(),
+        }
 
     def _mask_stop_reasons(self, rollouts: Rollouts, output: dict[str, Any]) -> None:
         reasons = self.args.masked_stop_reasons()

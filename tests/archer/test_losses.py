@@ -10,7 +10,7 @@ from torch import nn
 from trl_multiturn.archer.losses import (
     actor_loss,
     critic_losses,
-    expectile_losses,
+    expectile_weights,
     monte_carlo_returns,
     polyak_update,
     turn_gae,
@@ -123,10 +123,9 @@ def test_monte_carlo_returns(case, dtype, rtol):
     assert sum(case["reward"]) == case["trajectory_reward"]
 
 
-def test_expectile_losses():
-    prediction, target = torch.tensor([0.0, 0.0]), torch.tensor([2.0, -2.0])
-    assert expectile_losses(prediction, target, 0.9).tolist() == pytest.approx([3.6, 0.4])
-    assert expectile_losses(prediction, target, 0.5).tolist() == pytest.approx([2.0, 2.0])
+def test_expectile_weights():
+    prediction, target = torch.tensor([0.0, 0.0, 1.0]), torch.tensor([2.0, -2.0, 1.0])
+    assert expectile_weights(prediction, target, 0.9).tolist() == pytest.approx([0.9, 0.1, 0.9])
 
 
 class TestTurnGae:

@@ -103,10 +103,12 @@ class ReplayBuffer:
         """Id that the next trajectory gets; ids count up from 0 over the whole run."""
         return self.first_id + len(self._entries)
 
-    @property
-    def mean_turns(self) -> float:
-        """Turns of the average trajectory."""
-        return self.num_transitions / max(len(self), 1)
+    def mean_turns(self, first_id: int | None = None) -> float:
+        """Turns of the average trajectory, of all or of those from an id on."""
+        if first_id is None or first_id <= self.first_id:
+            return self.num_transitions / len(self)
+        newest = self._entries[first_id - self.first_id :]
+        return sum(entry.num_turns for entry in newest) / len(newest)
 
     def extend(self, entries: list[tuple[int, int, float, int]], own: dict[int, Trajectory]) -> None:
         """
@@ -185,10 +187,6 @@ class ReplayBuffer:
     def get(self, trajectory_id: int) -> Trajectory | None:
         """The trajectory with this id, or `None` if another process has it."""
         return self._entries[trajectory_id - self.first_id].trajectory
-
-    def num_turns(self, trajectory_id: int) -> int:
-        """Number of turns of any process's trajectory."""
-        return self._entries[trajectory_id - self.first_id].num_turns
 
     def best(self, quantile: float) -> list[int]:
         """

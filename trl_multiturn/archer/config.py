@@ -162,7 +162,8 @@ class ArCHerConfig(MultiTurnGRPOConfig):
         default=0.1, metadata={"help": "Step of the target network towards the critic after each step, up to 1."}
     )
     critic_warmup_iterations: int = field(
-        default=10, metadata={"help": "Generation batches that train the critic alone, before the policy's first step."}
+        default=10,
+        metadata={"help": "Generation batches that train the critic alone, before the policy's first step."},
     )
     replay_capacity: int = field(
         default=100_000, metadata={"help": "Most transitions in the replay buffer, over all processes."}
@@ -201,7 +202,8 @@ class ArCHerConfig(MultiTurnGRPOConfig):
     )
     num_candidates: int = field(default=5, metadata={"help": "Utterances that 'chai' samples for every turn."})
     awr_temperature: float = field(
-        default=1.0, metadata={"help": "'offline' weighs an utterance by exp(awr_temperature * advantage), at most 20."}
+        default=1.0,
+        metadata={"help": "'offline' weighs an utterance by exp(awr_temperature * advantage), at most 20."},
     )
     save_replay_buffer: bool = field(default=True, metadata={"help": "Whether checkpoints hold the replay buffer."})
     push_critic: bool = field(
@@ -280,7 +282,9 @@ class ArCHerConfig(MultiTurnGRPOConfig):
         if self.token_baseline and self.algorithm != "archer":
             raise ValueError(f"token_baseline has no effect with algorithm={self.algorithm!r}.")
         if self.algorithm == "offline" and self.value_target == "resample":
-            raise ValueError("algorithm='offline' regresses V on the expectile of logged utterances: leave value_target.")
+            raise ValueError(
+                "algorithm='offline' regresses V on the expectile of logged utterances: leave value_target."
+            )
         if self.loss_type == "luspo" and self.importance_sampling_level != "token":
             raise ValueError(
                 "ArCHer gives each turn an advantage of its own, so ratios must be of tokens: leave "

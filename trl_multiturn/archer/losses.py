@@ -8,9 +8,7 @@ import torch
 from torch import nn
 
 
-def q_targets(
-    reward: torch.Tensor, terminated: torch.Tensor, next_value: torch.Tensor, gamma: float
-) -> torch.Tensor:
+def q_targets(reward: torch.Tensor, terminated: torch.Tensor, next_value: torch.Tensor, gamma: float) -> torch.Tensor:
     """
     What the value of an utterance is regressed on: its reward and the discounted value of the state after it.
 
@@ -136,9 +134,10 @@ def actor_loss(
     return {"policy_loss": policy_loss, "value_loss": value_loss, "loss": policy_loss + value_loss}
 
 
-def expectile_losses(prediction: torch.Tensor, target: torch.Tensor, expectile: float) -> torch.Tensor:
+def expectile_weights(prediction: torch.Tensor, target: torch.Tensor, expectile: float) -> torch.Tensor:
     """
-    Squared errors that pull a prediction towards the upper end of its targets ([IQL](https://huggingface.co/papers/2110.06169), equation 5).
+    Weights of squared errors that pull a prediction towards the upper end of its targets
+    ([IQL](https://huggingface.co/papers/2110.06169), equation 5).
 
     Args:
         prediction (`torch.Tensor`):
@@ -146,13 +145,14 @@ def expectile_losses(prediction: torch.Tensor, target: torch.Tensor, expectile: 
         target (`torch.Tensor`):
             Values of utterances in them. Same shape.
         expectile (`float`):
-            Weight of targets above the prediction, those below having `1 - expectile`. 0.5 is half the squared error.
+            Weight of targets above the prediction, those below having `1 - expectile`.
 
     Returns:
-        `torch.Tensor`: Loss of each element, same shape.
+        `torch.Tensor`: Same shape, detached.
     """
-    error = target.detach() - prediction
-    return torch.where(error < 0, 1.0 - expectile, expectile) * error.square()
+    weights = torch.full_like(prediction, expectile)
+    weights[target < prediction] = 1.0 - expectile
+    return weights.detach()
 
 
 def monte_carlo_returns(rewards: torch.Tensor, gamma: float) -> torch.Tensor:

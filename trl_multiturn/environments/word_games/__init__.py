@@ -4,6 +4,8 @@ from .cities import CityFacts, load_cities
 from .city_oracle import CityOracle
 from .datasets import canonical_questions, load_word_game
 from .environment import GuessMyCity, Oracle, TwentyQuestions
+from .model_oracle import ModelOracle
+from .play import play
 from .word_oracle import WordOracle
 from .words import WordFacts, load_word_subset, load_words
 
@@ -12,6 +14,7 @@ __all__ = [
     "CityFacts",
     "CityOracle",
     "GuessMyCity",
+    "ModelOracle",
     "Oracle",
     "TwentyQuestions",
     "WordFacts",
@@ -21,4 +24,5 @@ __all__ = [
     "load_word_game",
     "load_word_subset",
     "load_words",
+    "play",
 ]

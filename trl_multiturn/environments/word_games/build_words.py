@@ -71,7 +71,8 @@ def _set_synonyms(rows: dict[str, Any], synsets: dict[str, Synset], sources: dic
             if name != base(word) and name not in taken | dropped and counts[name] == names.count(name)
             and base(name) not in map(base, rows)
         ]  # fmt: skip
-        rows[word]["synonyms"] = usable + [base(name) for name in sources["added_synonyms"].get(word, [])]
+        added = [base(name) for name in sources["added_synonyms"].get(word, [])]
+        rows[word]["synonyms"] = list(dict.fromkeys(usable + added))
 
 
 def _select(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from .cities import CityFacts, country_names, load_cities, state_names
 from .text import tokens
@@ -41,7 +41,6 @@ _REGIONS = {
     "southeastern asia": "South-eastern Asia", "eastern asia": "Eastern Asia", "east asia": "Eastern Asia",
     "northern africa": "Northern Africa", "north africa": "Northern Africa", "sub saharan africa": "Sub-Saharan Africa",
     "latin america": "Latin America and the Caribbean", "northern america": "Northern America",
-    "scandinavia": "", "the middle east": "", "middle east": "",
 }  # fmt: skip
 _CONTINENT_ADJECTIVES = {
     "european": "Europe", "asian": "Asia", "african": "Africa", "north american": "North America",
@@ -87,23 +86,22 @@ class CityOracle:
         return _answer(load_cities()[target], _normalise(question))
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _normalise(question: str) -> str:
     # 1.5 million stays one number, 1,000,000 becomes one, and 10m two words.
     text = re.sub(r"(?<=\d),(?=\d{3})", "", question.lower())
     text = re.sub(r"(?<=\d)\.(?=\d)", "point", text)
     text = re.sub(r"(?<=\d)(?=[mk]\b)", " ", text)
-    text = " ".join(tokens(text))
+    text = re.sub(r"^(?:are|were) you\b", "is it", " ".join(tokens(text)))
     text = re.sub(r"\b(?:the|this|that|your) (?:city|place|town)\b|\b(?:this|that)\b", "it", text)
-    text = re.sub(r"\bthe country\b|\bcountry of it\b", "its country", text)
+    text = re.sub(r"\bthe country\b(?! of)|\bcountry of it\b", "its country", text)
     for words, number in _NUMBERS.items():
         text = re.sub(rf"\b{words}\b", number, text)
     return text
 
 
-@cache
 def _answer(facts: CityFacts, text: str) -> str:
-    if re.search(r"\b(?:not|isnt|doesnt|dont|never|or|nor|without|than (?:it|its))\b", text):
+    if re.search(r"\b(?:not|isnt|doesnt|dont|never|or|nor|without)\b", text):
         return CANNOT_TELL
     for handler in _HANDLERS:
         answer = handler(facts, text)
@@ -277,7 +275,7 @@ def _place(facts: CityFacts, text: str) -> str | None:
     )  # fmt: skip
     if match:
         return _in(facts, _bare(match[1]))
-    match = re.fullmatch(r"is it (?:a|an) (.+?)(?: city| capital| town| place)?", text)
+    match = re.fullmatch(r"is it (?:a |an )?(.+?)(?: city| town| place)?", text)
     if match:
         return _adjective(facts, match[1])
     if _is_open(text):
@@ -302,6 +300,8 @@ def _in(facts: CityFacts, name: str) -> str | None:
 def _adjective(facts: CityFacts, word: str) -> str | None:
     if word in _CONTINENT_ADJECTIVES:
         return _yes(_CONTINENT_ADJECTIVES[word] in facts.continents)
+    if word in _all("name") or word in _all("aliases"):
+        return _yes(word in {" ".join(tokens(name)) for name in (facts.name, *facts.aliases)})
     adjectives = _all("adjectives")
     return _yes(adjectives[word] in facts.adjectives) if word in adjectives else None
 

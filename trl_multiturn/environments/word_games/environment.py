@@ -102,8 +102,6 @@ class _Game:
         guessed = self._names.guessed(question)
         if len(guessed) > 1:
             return f"Only one {self._noun} may be named in a question."
-        if guessed and self.terminated:
-            return "No."
         assert self._target is not None  # `ask` has made sure
         return self._oracle.answer(self._target, question)
 

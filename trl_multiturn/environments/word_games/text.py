@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from functools import cache
+from functools import lru_cache
 
 
 # Plurals, and forms of verbs, that no rule below gets right.
@@ -18,7 +18,7 @@ _IRREGULAR = {
     "cookies": "cookie", "veggies": "veggie", "matches": "match", "headaches": "headache", "pinacoteche": "pinacoteca",
 }  # fmt: skip
 # "Bus" and "grass" are no plurals.
-_SINGULAR_ENDINGS = ("ss", "us", "is", "as")
+_SINGULAR_ENDINGS = ("ss", "us", "is")
 
 
 def fold(text: str) -> str:
@@ -50,7 +50,7 @@ def tokens(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", re.sub(r"['’`]s?\b", "", fold(text)))
 
 
-@cache
+@lru_cache(maxsize=16384)
 def singular(word: str) -> str:
     """
     Reduces the plural of a noun, or the third person of a verb, to its base.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from .text import base, singular, tokens
 from .words import WordFacts, load_sources, load_words
@@ -16,7 +16,11 @@ _FILLERS = set(
     "commonly actually perhaps maybe ever also sometimes so ok okay well then hmm considered called classified known "
     "as".split()
 )
-_SUBJECTS = r"\b(?:this|that|the (?:object|thing|item|word|answer)|this (?:object|thing|item)|they|he|she)\b"
+# "That" is the subject after an auxiliary, and elsewhere a relative pronoun.
+_SUBJECT = re.compile(
+    r"\b(is|are|was|does|do|did|can|could|will|would|should|has|have) "
+    r"(?:(?:this|that|these|those|they|he|she)(?: object| thing| item| word)?|the (?:object|thing|item|word|answer))\b"
+)
 _PERSON = r"(?:you|people|person|we|i|one|human|someone|somebody|anyone|man|child|tourist|farmer)"
 _CAN = r"(?:can|could|do|does|did|would|will|should|may|might)"
 _THING = r"(?:something|thing|object|item|one)"
@@ -32,7 +36,7 @@ _FORMS = tuple(
         ("people", rf"{_CAN} {_PERSON} @"),
         ("people", rf"is it {_THING}(?: that| which)? {_PERSON}(?: can| could| would| might)? @"),
         ("people", r"can it be @"),
-        ("people", r"is it used (?:to|for) @"),
+        ("used", r"is it used (?:to|for) @"),
         ("has", r"(?:does|do|can|could|will|would) it (?:have|has|contain|include|come with|got)(?: got)? @"),
         ("has", rf"is it {_THING}(?: that| which)? (?:has|have|with|contain|having) @"),
         ("has", r"(?:has|have) it(?: got)? @"),
@@ -52,8 +56,8 @@ _FORMS = tuple(
 )  # fmt: skip
 # Where an attribute of another form answers as well: "is it eaten", "is it used for cutting", "do you wear it".
 _ALSO = {
-    "is": ("people",), "people": ("is", "where"), "where": ("does", "people", "is"), "does": ("where", "is"),
-    "made": ("has",), "has": ("made",),
+    "is": ("people",), "people": ("is", "where"), "where": ("does",), "does": ("where", "is"),
+    "used": ("people", "is"), "made": ("has",), "has": ("made",),
 }  # fmt: skip
 _PAST = {
     "eaten": "eat", "drunk": "drink", "worn": "wear", "ridden": "ride", "driven": "drive", "sat": "sit", "slept": "sleep",
@@ -102,10 +106,10 @@ class WordOracle:
         return _from_wordnet(facts, *reading[1])
 
 
-@cache
+@lru_cache(maxsize=4096)  # a policy asks the same things again and again
 def _read(question: str) -> tuple[tuple[str, str], ...] | None:
     """What a question asks for, as form and phrase: the best reading first; `None` if it is no such question."""
-    words = [word for word in map(singular, tokens(re.sub(_SUBJECTS, "it", question.lower()))) if word not in _FILLERS]
+    words = [word for word in map(singular, tokens(_SUBJECT.sub(r"\1 it", question.lower()))) if word not in _FILLERS]
     text = re.sub(r"\b(?:kind|type|sort) of\b|^(?:of )", "", " ".join(words)).replace(" it it ", " it ")
     text = re.sub(r"\bof (?=it\b)|(?<=\bit )of ", "", text).strip()
     if re.search(r"\b(?:not|isnt|doesnt|dont|cant|never|without|no|neither)\b", text):
@@ -113,6 +117,8 @@ def _read(question: str) -> tuple[tuple[str, str], ...] | None:
     readings = [("question", _without_fillers(question))]
     for kind, pattern in _FORMS:
         if match := pattern.fullmatch(text):
+            if kind == "used":  # for cooking: not what is cooked, but what one cooks with
+                readings.append(("people", f"{_present(match['rest'])} with"))
             readings += [(form, phrase) for phrase in _variants(match["rest"]) for form in (kind, *_ALSO[kind])]
     return tuple(dict.fromkeys(readings))
 
@@ -124,7 +130,7 @@ def _without_fillers(phrase: str) -> str:
 def _variants(rest: str) -> Iterator[str]:
     """The rest of a question as it is and without what it may leave out: "it", tenses, "used for"."""
     seen = [rest, re.sub(r"\s*\b(?:it|them|one)\b\s*", " ", rest).strip()]
-    seen += [re.sub(r"^(?:used|meant|made|good|designed) (?:for|to|in) ", "", phrase) for phrase in seen]
+    seen += [re.sub(r"^(?:used|meant|made|good|designed) (?:for|to) ", "", phrase) for phrase in seen]
     seen += [re.sub(r" (?:by (?:you|people|human|person)|with)$", "", phrase) for phrase in seen]
     seen += [_present(phrase) for phrase in seen]
     seen += [f"{_present(phrase)} {with_what}" for phrase in seen[:2] for with_what in ("with", "in")]

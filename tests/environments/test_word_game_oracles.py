@@ -127,7 +127,7 @@ WORD_CHECKS = {
         YES: ["Do you wear it?", "Is it worn by people?", "Is it a piece of clothing?", "Is it made of cloth?", "Does it have buttons?"],
         NO: ["Is it worn on the feet?", "Is it jewellery?", "Do you wear it on your head?", "Does it come in pairs?"],
     },
-    "penguin": {YES: ["Is it a bird?", "Does it have feathers?", "Does it swim?"], NO: ["Can it fly?", "Is it a fish?"]},
+    "penguin": {YES: ["Is it a bird?", "Does it have feathers?", "Does it live in water?"], NO: ["Can it fly?", "Is it a fish?"]},
     "whale": {YES: ["Is it a mammal?", "Does it live in the sea?"], NO: ["Is it a fish?", "Does it have legs?"]},
     "oven": {YES: ["Does it get hot?", "Does it use electricity?", "Is it an appliance?"], NO: ["Does it have a screen?"]},
     "beer": {YES: ["Is it a drink?", "Can you drink it?", "Is it alcoholic?"], NO: ["Is it solid food?", "Is it dairy?"]},

@@ -57,7 +57,7 @@ _FORMS = tuple(
 # Where an attribute of another form answers as well: "is it eaten", "is it used for cutting", "do you wear it".
 _ALSO = {
     "is": ("people",), "people": ("is", "where"), "where": ("does",), "does": ("where", "is"),
-    "used": ("people", "is"), "made": ("has",), "has": ("made",),
+    "used": ("people", "is"), "made": (), "has": (),
 }  # fmt: skip
 _PAST = {
     "eaten": "eat", "drunk": "drink", "worn": "wear", "ridden": "ride", "driven": "drive", "sat": "sit", "slept": "sleep",

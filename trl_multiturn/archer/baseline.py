@@ -95,10 +95,8 @@ class TokenBaseline:
     def _forward(self, trajectories: list[Trajectory]) -> torch.Tensor:
         device = self.accelerator.device
         ids = nn.utils.rnn.pad_sequence([t.tokens.long() for t in trajectories], batch_first=True).to(device)
-        lengths = torch.tensor([len(t.tokens) for t in trajectories], device=device)
-        mask = (torch.arange(ids.size(1), device=device) < lengths.unsqueeze(1)).long()
         with self.accelerator.autocast():
-            hidden = self.module["backbone"](input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            hidden = self.module["backbone"](input_ids=ids, use_cache=False).last_hidden_state
         return self.module["head"](hidden.float()).squeeze(-1)
 
     def _chunks(self, trajectories: list[Trajectory]) -> list[tuple[int, list[Trajectory]]]:

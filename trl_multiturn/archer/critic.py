@@ -150,9 +150,9 @@ class CausalCritic(Critic):
         """Last hidden state of each token of right-padded sequences, `(M, L, width)`."""
         device = next(self.parameters()).device
         ids = nn.utils.rnn.pad_sequence([s.long() for s in sequences], batch_first=True).to(device)
-        lengths = torch.tensor([len(s) for s in sequences], device=device)
-        mask = torch.arange(ids.size(1), device=device) < lengths.unsqueeze(1)
-        return self.backbone(input_ids=ids, attention_mask=mask.long(), use_cache=False).last_hidden_state
+        # No attention mask: what is padded comes last, where a causal model's earlier tokens do not see it, and without
+        # a mask attention takes its fast path.
+        return self.backbone(input_ids=ids, use_cache=False).last_hidden_state
 
 
 def _windows(trajectory: Trajectory, max_length: int) -> Iterator[tuple[int, int, list[int], list[int]]]:

@@ -25,7 +25,7 @@ from .config import ArCHerConfig
 from .episodes import pad_turns, read_trajectories, training_batch
 from .learner import CriticLearner, single_turn, turn_outcomes
 from .logged import logged_trajectories
-from .losses import turn_gae, utterance_advantages
+from .losses import monte_carlo_returns, turn_gae, utterance_advantages
 from .metrics import critic_metrics
 from .saving import save_critic
 
@@ -252,6 +252,8 @@ class ArCHerTrainer(MultiTurnGRPOTrainer):
         fresh_id = self.buffer.next_id
         self.buffer.extend([known[i] for i in places], own)
         self.log_metric("archer/unscored", 1.0 - len(places) / len(known))
+        if self.args.critic_head == "hl_gauss":
+            self._check_support([t for t in trajectories if t is not None])
         turns = sum(entry[1] for entry in known if entry is not None)
         self._loss_scale = len(known) / max(turns, 1) if self.args.loss_type == "luspo" else 1.0
         return fresh_id
@@ -269,6 +271,24 @@ class ArCHerTrainer(MultiTurnGRPOTrainer):
         self.log_metric("archer/critic_seconds", time.perf_counter() - start)
         for name, value in found.items():
             self.log_metric(f"archer/{name}", value)
+
+    def _check_support(self, trajectories: list[Trajectory]) -> None:
+        """Returns that the bins do not cover would be learnt as the nearest that they do."""
+        returns = torch.cat([torch.zeros(0), *(monte_carlo_returns(t.rewards, self.args.gamma) for t in trajectories)])
+        low, high = self.args.value_min or 0.0, self.args.value_max or 0.0
+        # A return may leave the range by rounding.
+        outside = (returns < low - 1e-4) | (returns > high + 1e-4)
+        _, share, _ = _moments(self.accelerator, outside.float().to(self.accelerator.device))
+        self.log_metric("archer/outside_support", share.item())
+        if share > 0 and self._iterations == 0:
+            raise ValueError(
+                f"The first batch has returns outside of value_min={low} to value_max={high}, {100 * share:.0f}% of them; "
+                f"on this process they reach from {returns.min():.4g} to {returns.max():.4g}. Widen the range."
+            )
+        if share > 0:
+            logger.warning_once(
+                f"Returns outside of value_min={low} to value_max={high} count as the nearest value inside."
+            )
 
     def _resample(self) -> list[Trajectory]:
         """Stored states with an utterance each that the policy writes there now; this process's share."""
@@ -516,7 +536,7 @@ def _endless(dataset: Any, seed: int) -> Iterator[dict[str, Any]]:
 
 def _is_told(name: str) -> bool:
     """Which metrics of a warm-up batch are logged: those of the critic, and how the policy as it is fares."""
-    return name in ("reward", "turns/mean") or name.startswith("archer/")
+    return name in ("reward", "turns/mean", "tools/call_frequency") or name.startswith("archer/")
 
 
 def _no_reward(completions: list[Any], **kwargs: Any) -> list[None]:

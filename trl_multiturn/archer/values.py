@@ -59,11 +59,11 @@ class HLGaussHead(nn.Module):
     def __init__(self, features: int, hidden: int, value_min: float, value_max: float, bins: int):
         super().__init__()
         width = (value_max - value_min) / bins
-        # Half the bins' spread beyond either end, where a target at the end of the range puts half its probability;
-        # otherwise the mean of the distribution would fall short of it.
-        margin = math.ceil(3 * _SIGMA_IN_BINS) * width
-        self.layers = _mlp(features, hidden, bins + 2 * math.ceil(3 * _SIGMA_IN_BINS))
-        edges = torch.linspace(value_min - margin, value_max + margin, bins + 2 * math.ceil(3 * _SIGMA_IN_BINS) + 1)
+        # Bins beyond either end: a target there spreads to both sides, else the distribution's mean would fall short of it.
+        beyond = math.ceil(3 * _SIGMA_IN_BINS)
+        edges = torch.linspace(value_min - beyond * width, value_max + beyond * width, bins + 2 * beyond + 1)
+        self.layers = _mlp(features, hidden, bins + 2 * beyond)
+        self.value_min, self.value_max = value_min, value_max
         self.sigma = _SIGMA_IN_BINS * width
         self.register_buffer("edges", edges, persistent=False)
         self.edges: torch.Tensor
@@ -84,8 +84,7 @@ class HLGaussHead(nn.Module):
     def probabilities(self, target: torch.Tensor) -> torch.Tensor:
         """`(...)` -> `(..., bins)`: the share of a normal distribution around each value that falls into each bin."""
         # A bootstrapped target may overshoot the returns there are; the nearest value that there is stands for it.
-        spread = 3 * self.sigma
-        target = target.clamp(float(self.edges[0]) + spread, float(self.edges[-1]) - spread)
+        target = target.clamp(self.value_min, self.value_max)
         cdf = torch.special.erf((self.edges - target.unsqueeze(-1)) / (self.sigma * math.sqrt(2.0)))
         mass = cdf[..., 1:] - cdf[..., :-1]
         return mass / (cdf[..., -1:] - cdf[..., :1])

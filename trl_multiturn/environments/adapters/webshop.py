@@ -25,7 +25,8 @@ class WebShopEnvironment:
 
     Each row of the dataset needs a `session`, which gives the goal: `"fixed_2000"` is goal 2000 (ArCHer trains on 2000 to
     2099). The first observation is the search page with the instruction; every later one is a page too, with the instruction
-    repeated at its end.
+    repeated at its end. What the server cannot serve (WebShop's site answers 404 where a query or an option holds a slash) is an
+    error that the model reads, and leaves it on the page where it was.
 
     Args:
         base_url (`str`):

@@ -1,6 +1,6 @@
 """One training run, on as many processes as it is started with; rank 0 writes what came out as JSON.
 
-Usage: worker.py METHOD FOLDER (METHOD: base, igpo or neutral)
+Usage: worker.py METHOD FOLDER (METHOD: archer, base, igpo or neutral)
 """
 
 import json
@@ -23,7 +23,14 @@ from tests.tiny import (
     dataset,
     settings,
 )
-from trl_multiturn import IGPOConfig, IGPOTrainer, MultiTurnGRPOConfig, MultiTurnGRPOTrainer
+from trl_multiturn import (
+    ArCHerConfig,
+    ArCHerTrainer,
+    IGPOConfig,
+    IGPOTrainer,
+    MultiTurnGRPOConfig,
+    MultiTurnGRPOTrainer,
+)
 
 
 class Placed(Recorded):
@@ -52,7 +59,18 @@ def main(method: str, folder: str) -> None:
         "base": (MultiTurnGRPOTrainer, MultiTurnGRPOConfig),
         "neutral": (MultiTurnGRPOTrainer, MultiTurnGRPOConfig),
         "igpo": (IGPOTrainer, IGPOConfig),
+        "archer": (ArCHerTrainer, ArCHerConfig),
     }[method]
+    extra = {}
+    if method == "archer":
+        extra = {
+            "critic_steps": 3,
+            "critic_batch_size": 16,
+            "critic_warmup_iterations": 1,
+            "critic_learning_rate": 1e-3,
+            "save_strategy": "steps",
+            "save_steps": 1,
+        }
     processes = PartialState(cpu=True).num_processes
     tokenizer = build_tokenizer()
     trainer = type("Run", (Placed, trainer_class), {})(
@@ -65,17 +83,29 @@ def main(method: str, folder: str) -> None:
                 per_device_train_batch_size=8 // processes,
                 num_generations=8,  # one group over all processes
                 learning_rate=1e-3,
+                **extra,
             )
         ),
         train_dataset=dataset(16, answers=["Paris"] * 16),
         processing_class=tokenizer,
-        environment_factory=Counter if method == "base" else QuietCounter,
+        environment_factory=Counter if method in ("archer", "base") else QuietCounter,
     )
     trainer.train()
     advantages = []
     for rollouts, _, values in trainer.batches:
         rows = [row[: len(turns)].tolist() for row, turns in zip(values, rollouts.turns, strict=True)]
         advantages.append(gather_object(rows))
+    critic: dict = {}
+    if method == "archer":
+        held = sorted(gather_object([i for i in range(trainer.buffer.next_id) if trainer.buffer.get(i) is not None]))
+        critic = {
+            "fingerprints": gather_object([trainer.learner.fingerprint()]),
+            "held": held,
+            "draws": gather_object([trainer.buffer.draw_transitions(20)]),
+            "weights": {
+                name: value.flatten()[:8].tolist() for name, value in trainer.learner.critic.state_dict().items()
+            },
+        }
     if trainer.accelerator.is_main_process:
         skipped = ("time", "runtime", "per_second", "seconds")
         logs = [
@@ -84,7 +114,7 @@ def main(method: str, folder: str) -> None:
             if "loss" in entry
         ]
         weights = {name: value.flatten()[:8].tolist() for name, value in trainer.model.state_dict().items()}
-        result = {"processes": processes, "advantages": advantages, "logs": logs, "weights": weights}
+        result = {"processes": processes, "advantages": advantages, "logs": logs, "weights": weights, "critic": critic}
         Path(folder, f"result_{processes}.json").write_text(json.dumps(result))
     trainer.end()
 

@@ -7,14 +7,24 @@ from pathlib import Path
 import pytest
 
 import trl_multiturn
+from tests.archer.tiny import QUICK, make
 from tests.tiny import Counter, answer_length, build_model, build_tokenizer, dataset, settings, train
-from trl_multiturn import IGPOConfig, IGPOTrainer, MultiTurnGRPOConfig
+from trl_multiturn import ArCHerConfig, IGPOConfig, IGPOTrainer, MultiTurnGRPOConfig
 
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *DOCS]
-OWN_METRICS = ("turns/", "stop/", "turn_reward/", "turn_advantage/", "igpo/", "tools/timeouts", "rewards/missing")
+OWN_METRICS = (
+    "turns/",
+    "stop/",
+    "turn_reward/",
+    "turn_advantage/",
+    "igpo/",
+    "archer/",
+    "tools/timeouts",
+    "rewards/missing",
+)
 
 
 def blocks(page: str, language: str = "python") -> list[str]:
@@ -45,8 +55,14 @@ def tiny_runs(monkeypatch, tmp_path):
         quick = settings(tmp_path, max_steps=1, per_device_train_batch_size=4, max_completion_length=16)
         return IGPOConfig(**{**quick, "output_dir": options["output_dir"]})
 
+    def quick_archer(**options):
+        kept = {name: options[name] for name in ("algorithm", "push_critic") if name in options}
+        tiny = settings(tmp_path, max_steps=1, per_device_train_batch_size=4, max_completion_length=16)
+        return ArCHerConfig(**{**tiny, **QUICK, **kept, "output_dir": str(tmp_path / options["output_dir"])})
+
     def run(page):
         monkeypatch.setattr(trl_multiturn, "IGPOConfig", quick)
+        monkeypatch.setattr(trl_multiturn, "ArCHerConfig", quick_archer)
         namespace = {}
         for code in blocks(page):
             exec(code.replace("Qwen/Qwen3-0.6B", str(tmp_path / "model")), namespace)
@@ -56,7 +72,7 @@ def tiny_runs(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/igpo.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/igpo.md", "docs/archer.md"])
 def test_blocks_run(tiny_runs, page):
     namespace = tiny_runs(page)
     assert namespace["trainer"].state.global_step == 1
@@ -94,13 +110,45 @@ def test_every_metric_is_explained(tmp_path):
         reward_funcs=answer_length,
         data=dataset(8, answers=["Paris"] * 8),
     )
-    logged = {name for entry in trainer.state.log_history for name in entry if name.startswith(OWN_METRICS)}
+    logged = own_metrics(trainer)
     assert {name.split("/")[0] for name in logged} >= {"turns", "stop", "turn_reward", "turn_advantage", "igpo"}
-    explained = text_of(DOCS)
-    assert [name for name in sorted(logged) if f"| `{name}`" not in explained and f", `{name}`" not in explained] == []
+    assert unexplained(logged) == []
 
 
-@pytest.mark.parametrize("config", [MultiTurnGRPOConfig, IGPOConfig])
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({"token_baseline": True, "critic_warmup_iterations": 1}, "archer/baseline_loss"),
+        ({"critic_head": "hl_gauss", "value_min": -1.0, "value_max": 30.0}, "archer/outside_support"),
+        ({"algorithm": "filtered_bc"}, "archer/kept"),
+    ],
+    ids=["token_baseline", "hl_gauss", "filtered_bc"],
+)
+def test_every_metric_of_archer_is_explained(tmp_path, overrides, expected):
+    trainer = make(tmp_path, max_steps=1, **overrides)
+    trainer.train()
+    logged = own_metrics(trainer)
+    assert expected in logged
+    assert unexplained(logged) == []
+
+
+def own_metrics(trainer) -> set[str]:
+    return {name for entry in trainer.state.log_history for name in entry if name.startswith(OWN_METRICS)}
+
+
+def unexplained(logged: set[str]) -> list[str]:
+    text = text_of(DOCS)
+
+    def is_explained(name: str) -> bool:
+        if name.startswith("archer/warmup/") and f"`{name}`" in text:
+            return True
+        name = name.replace("archer/warmup/", "archer/")  # the names are repeated
+        return f"| `{name}`" in text or f", `{name}`" in text
+
+    return [name for name in sorted(logged) if not is_explained(name)]
+
+
+@pytest.mark.parametrize("config", [MultiTurnGRPOConfig, IGPOConfig, ArCHerConfig])
 def test_every_field_is_mentioned(config):
     inherited = {
         field.name

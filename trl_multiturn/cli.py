@@ -10,6 +10,7 @@ from . import __version__
 # Command -> where its `run(argv)` is, and what it does.
 COMMANDS = {
     "igpo": ("recipes.igpo", "train with IGPO, from --config recipe.yaml or arguments"),
+    "archer": ("recipes.archer", "train with ArCHer, from --config recipe.yaml or arguments"),
     "demo": ("recipes.demo", "train a small model on search questions, on a CPU, in a few minutes"),
 }
 

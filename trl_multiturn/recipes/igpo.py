@@ -1,16 +1,14 @@
 """`trl-multiturn igpo`: IGPO from a YAML file or command-line arguments, by TRL's own parser and conventions."""
 
-import importlib
-import os
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
 
 from ..igpo.config import IGPOConfig
-from .results import IGPO_PANELS, plot_curves, save_history
+from .results import IGPO_PANELS
+from .script import finish, load_splits, make_script_parser, resolve, run_script, set_model_init_kwargs
 from .search_task import PUBLIC_SETS, load_search_task, search_environment_factory
 
 
@@ -91,18 +89,11 @@ def main(script_args: IGPOScriptArguments, training_args: IGPOConfig, model_args
     """
     from ..igpo.trainer import IGPOTrainer
 
-    init_kwargs = {
-        "revision": model_args.model_revision,
-        "trust_remote_code": training_args.trust_remote_code,
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-    }
-    chosen: Any = training_args.model_init_kwargs or {}  # a dictionary by now, if it was given as JSON
-    training_args.model_init_kwargs = {**init_kwargs, **chosen}
+    set_model_init_kwargs(training_args, model_args)
     train, held_out, environment = _load_task(script_args, training_args.seed)
     trainer = IGPOTrainer(
         model_args.model_name_or_path,
-        [_resolve(name, REWARDS, "trl_multiturn.rewards") for name in script_args.reward_funcs],
+        [resolve(name, REWARDS, "trl_multiturn.rewards") for name in script_args.reward_funcs],
         training_args,
         train,
         eval_dataset=held_out if training_args.eval_strategy != "no" else None,
@@ -111,25 +102,8 @@ def main(script_args: IGPOScriptArguments, training_args: IGPOConfig, model_args
         peft_config=get_peft_config(model_args),
     )
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    trainer.save_model(training_args.output_dir)
-    trainer.save_state()
-    if trainer.accelerator.is_main_process:
-        assert training_args.output_dir is not None  # transformers has a default
-        folder = Path(training_args.output_dir)
-        trainer.create_model_card(model_name=folder.name, dataset_name=_hub_dataset(script_args.dataset_name))
-        save_history(trainer.state.log_history, folder / "history.csv")
-        plot_curves(trainer.state.log_history, IGPO_PANELS, folder / "curves.png", title="IGPO")
-    trainer.accelerator.print(f"Model, model card, history and curves saved to {training_args.output_dir}.")
-    if training_args.push_to_hub:
-        trainer.push_to_hub(dataset_name=_hub_dataset(script_args.dataset_name))
-        trainer.accelerator.print(f"Pushed to the Hub as {trainer.hub_model_id}.")
-    trainer.end()
-
-
-def _hub_dataset(name: str | None) -> str | None:
-    """The name if it is a Hub id: a model card makes a link of it."""
-    is_ours = name == "facts" or name in PUBLIC_SETS
-    return None if name is None or is_ours or Path(name).exists() else name
+    is_ours = script_args.dataset_name == "facts" or script_args.dataset_name in PUBLIC_SETS
+    finish(trainer, IGPO_PANELS, "IGPO", None if is_ours else script_args.dataset_name)
 
 
 def make_parser(prog: str | None = None) -> TrlParser:
@@ -143,9 +117,7 @@ def make_parser(prog: str | None = None) -> TrlParser:
     Returns:
         [`~trl.TrlParser`]: Gives [`IGPOScriptArguments`], [`IGPOConfig`] and [`~trl.ModelConfig`].
     """
-    types: Any = (IGPOScriptArguments, IGPOConfig, ModelConfig)
-    # In place of a line for each of some hundred fields, above every error message.
-    return TrlParser(types, prog=prog, usage="%(prog)s [--config RECIPE.yaml] [--FIELD VALUE ...]")
+    return make_script_parser((IGPOScriptArguments, IGPOConfig, ModelConfig), prog)
 
 
 def _load_task(script_args: IGPOScriptArguments, seed: int) -> tuple[Any, Any, Any]:
@@ -165,7 +137,7 @@ def _load_task(script_args: IGPOScriptArguments, seed: int) -> tuple[Any, Any, A
         train, held_out, environment = _load_any(script_args, own_environment)
     system_prompt = script_args.system_prompt
     if own_environment:
-        environment = _resolve(script_args.environment)
+        environment = resolve(script_args.environment)
     elif system_prompt is None:
         system_prompt = SYSTEM_PROMPT
     return _add_system_prompt(train, system_prompt), _add_system_prompt(held_out, system_prompt), environment
@@ -185,8 +157,6 @@ def _add_system_prompt(dataset: Any, system_prompt: str | None) -> Any:
 
 
 def _load_any(script_args: IGPOScriptArguments, own_environment: bool) -> tuple[Any, Any, Any]:
-    from datasets import load_dataset
-
     if script_args.dataset_path is not None or script_args.hops is not None:
         raise ValueError(f"dataset_path and hops are for the sets facts, {', '.join(PUBLIC_SETS)}.")
     environment = None
@@ -197,24 +167,8 @@ def _load_any(script_args: IGPOScriptArguments, own_environment: bool) -> tuple[
 
         index = BM25Index.from_jsonl(script_args.corpus)
         environment = search_environment_factory(index, browse=script_args.environment == "browse")
-    dataset = load_dataset(
-        script_args.dataset_name, name=script_args.dataset_config, streaming=script_args.dataset_streaming
-    )
-    held_out = dataset.get(script_args.dataset_test_split)
-    if held_out is not None and script_args.eval_limit is not None:
-        held_out = held_out.take(script_args.eval_limit)
-    return dataset[script_args.dataset_train_split], held_out, environment
-
-
-def _resolve(name: str, known: tuple[str, ...] = (), module: str = "") -> Any:
-    """What a name of our own or a dotted import path stands for."""
-    if name in known:
-        return getattr(importlib.import_module(module), name)
-    if "." not in name:
-        raise ValueError(f"{name!r} is neither one of {list(known)} nor a dotted import path.")
-    path, _, attribute = name.rpartition(".")
-    sys.path.insert(0, os.getcwd())
-    return getattr(importlib.import_module(path), attribute)
+    train, held_out = load_splits(script_args, script_args.eval_limit)
+    return train, held_out, environment
 
 
 def run(argv: list[str]) -> None:
@@ -225,14 +179,7 @@ def run(argv: list[str]) -> None:
         argv (`list[str]`):
             Command-line arguments after `trl-multiturn igpo`.
     """
-    parser = make_parser(prog="trl-multiturn igpo")
-    try:
-        arguments = parser.parse_args_and_config(argv, fail_with_unknown_args=True)
-        if arguments[2].model_name_or_path is None:
-            raise ValueError("name the model to train: --model_name_or_path, a Hub id or a folder.")
-    except (OSError, ValueError) as error:  # of the recipe file, a field's name or its value
-        parser.error(str(error))
-    main(*arguments)
+    run_script(make_parser(prog="trl-multiturn igpo"), argv, main)
 
 
 if __name__ == "__main__":

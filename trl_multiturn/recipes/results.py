@@ -23,10 +23,22 @@ IGPO_PANELS = {
     "Turns of a rollout": {"turns/mean": "training", "eval_turns/mean": "held out"},
 }
 
+# The same of an ArCHer run. A word game is evaluated on the targets it is trained on, so no panel says "held out".
+ARCHER_PANELS = {
+    "Return": {"reward": "training", "eval_reward": "evaluation"},
+    "Variance of returns that V explains": {
+        "archer/explained_variance": "training",
+        "eval_archer/explained_variance": "evaluation",
+    },
+    "Loss of the critic": {"archer/q_loss": "Q", "archer/v_loss": "V"},
+    "Advantage of an utterance": {"archer/advantage_mean": "mean", "archer/advantage_std": "standard deviation"},
+    "Turns of a rollout": {"turns/mean": "training", "eval_turns/mean": "evaluation"},
+}
+
 
 def save_history(log_history: list[dict[str, Any]], path: str | Path) -> None:
     """
-    Write everything a trainer has logged as CSV, a row for each step.
+    Write everything a trainer has logged as CSV, a row for each step; several where a step has logged the same twice.
 
     Args:
         log_history (`list[dict]`):
@@ -34,14 +46,18 @@ def save_history(log_history: list[dict[str, Any]], path: str | Path) -> None:
         path (`str` or `Path`):
             File to write.
     """
-    rows: dict[int, dict[str, Any]] = {}
+    rows: dict[int, list[dict[str, Any]]] = {}
     for entry in log_history:
-        rows.setdefault(entry["step"], {}).update(entry)
-    names = sorted({name for row in rows.values() for name in row} - {"step", "epoch"})
+        of_step = rows.setdefault(entry["step"], [{}])
+        # Batches that warm up a critic are all logged at step 0.
+        if entry.keys() & of_step[-1].keys() - {"step", "epoch"}:
+            of_step.append({})
+        of_step[-1].update(entry)
+    names = sorted({name for entry in log_history for name in entry} - {"step", "epoch"})
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["step", "epoch", *names])
         writer.writeheader()
-        writer.writerows(rows[step] for step in sorted(rows))
+        writer.writerows(row for step in sorted(rows) for row in rows[step])
 
 
 def save_json(values: dict[str, Any], path: str | Path) -> None:

@@ -65,7 +65,7 @@ def tiny_runs(monkeypatch, tmp_path):
         monkeypatch.setattr(trl_multiturn, "ArCHerConfig", quick_archer)
         namespace = {}
         for code in blocks(page):
-            exec(code.replace("Qwen/Qwen3-0.6B", str(tmp_path / "model")), namespace)
+            exec(re.sub(r"Qwen/[\w.-]+", str(tmp_path / "model"), code), namespace)
         return namespace
 
     return run

@@ -1,7 +1,8 @@
 """ArCHer, GRPO and filtered behaviour cloning on the word games, at equal turns with the environment.
 
-All start from the shipped word game policy, with the same rollouts a step and the same learning rate of the policy. GRPO is
-TRL's own trainer with the return as reward. What ArCHer's warm-up plays is counted.
+All start from the shipped word game policy, with the same games a step and the same learning rate of the policy. GRPO is
+TRL's own trainer with the return as reward. All play the same number of games: ArCHer has as many steps of its policy less as
+its warm-up has batches.
 
     python -m benchmarks.archer_learning run --jobs 2     # all games, methods and seeds, each in a process of its own
     python -m benchmarks.archer_learning report           # table, CSV and plot of what is in the results folder
@@ -25,12 +26,13 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "archer_learning"
 METHODS = {"archer": "ArCHer", "grpo": "GRPO (TRL)", "filtered_bc": "filtered BC"}
-GAMES = {"guess_my_city": "Guess My City", "twenty_questions": "Twenty Questions"}
+GAMES = {"guess_my_city": "Guess My City", "twenty_questions_subset": "Twenty Questions (10 words)"}
 CRITIC = {
-    "critic_learning_rate": 1e-3,
+    "critic_learning_rate": 5e-4,
     "critic_tau": 0.1,
-    "critic_batch_size": 128,
-    "critic_warmup_iterations": 5,
+    "critic_batch_size": 64,
+    "critic_warmup_iterations": 6,
+    "whiten_advantages": True,
     "gamma": 0.95,
 }
 
@@ -40,8 +42,8 @@ def game_return(environments: list[Any], **kwargs: Any) -> list[float]:
     return [sum(environment.turn_rewards) for environment in environments]
 
 
-def make_trainer(method: str, seed: int, options: argparse.Namespace, folder: str) -> Any:
-    """A trainer of the method on the game."""
+def make_trainer(method: str, seed: int, options: argparse.Namespace, folder: str, **overrides: Any) -> Any:
+    """A trainer of the method on the game; `overrides` change the critic's settings."""
     from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
@@ -50,10 +52,13 @@ def make_trainer(method: str, seed: int, options: argparse.Namespace, folder: st
     from trl_multiturn.environments.word_games import GuessMyCity, TwentyQuestions, load_word_game
     from trl_multiturn.recipes.word_game_policy import MAX_GAME_TOKENS, MAX_TURN_TOKENS, MAX_TURNS, WORD_GAME_POLICY
 
+    critic = {**CRITIC, "critic_steps": options.critic_steps, **overrides}
+    if method == "filtered_bc":
+        critic["critic_warmup_iterations"] = 0
     settings = quick_settings(
         options.rollouts,
         output_dir=folder,
-        max_steps=options.steps,
+        max_steps=options.steps - (0 if method == "grpo" else critic["critic_warmup_iterations"]),
         seed=seed,
         max_completion_length=MAX_GAME_TOKENS,
         generation_kwargs={"max_new_tokens": MAX_TURN_TOKENS},
@@ -71,18 +76,13 @@ def make_trainer(method: str, seed: int, options: argparse.Namespace, folder: st
         extra["reward_funcs"] = game_return
     else:
         trainer_class = ArCHerTrainer
-        critic = dict(CRITIC, critic_steps=options.critic_steps)
-        if method == "filtered_bc":
-            critic["critic_warmup_iterations"] = 0
         arguments = ArCHerConfig(**settings, algorithm=method, **critic)
     trainer = trainer_class(
         model=str(WORD_GAME_POLICY),
         args=arguments,
         train_dataset=rows,
-        eval_dataset=rows.select(range(options.eval_games % len(rows) or len(rows))).repeat(
-            -(-options.eval_games // len(rows))
-        ),
-        environment_factory={"guess_my_city": GuessMyCity, "twenty_questions": TwentyQuestions}[options.game],
+        eval_dataset=rows.repeat(-(-options.eval_games // len(rows))).select(range(options.eval_games)),
+        environment_factory=GuessMyCity if options.game == "guess_my_city" else TwentyQuestions,
         **extra,
     )
     trainer.remove_callback(PrinterCallback)  # a benchmark prints its own lines
@@ -105,7 +105,15 @@ def train(method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
             continue
         curve.append({"turns": round(turns), "return": entry[f"{prefix}reward"]})
         turns += options.rollouts * entry[f"{prefix}tools/call_frequency"]
-    told = ("archer/explained_variance", "archer/q_loss", "archer/advantage_std", "archer/critic_seconds", "step_time")
+    told = (
+        "archer/explained_variance",
+        "archer/q_loss",
+        "archer/advantage_std",
+        "archer/advantage_mean",
+        "entropy",
+        "archer/critic_seconds",
+        "step_time",
+    )
     return {
         "game": options.game,
         "method": method,
@@ -231,10 +239,10 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("run", "one"):
         sub = commands.add_parser(name)
-        sub.add_argument("--steps", type=int, default=60, help="optimizer steps of the policy")
+        sub.add_argument("--steps", type=int, default=28, help="batches of games")
         sub.add_argument("--rollouts", type=int, default=32, help="games a step")
-        sub.add_argument("--learning_rate", type=float, default=3e-4)
-        sub.add_argument("--critic_steps", type=int, default=20)
+        sub.add_argument("--learning_rate", type=float, default=5e-4)
+        sub.add_argument("--critic_steps", type=int, default=40)
         sub.add_argument("--eval_games", type=int, default=192, help="games at the end, sampled at temperature 1")
         if name == "run":
             sub.add_argument("--games", nargs="+", default=list(GAMES), choices=GAMES)

@@ -16,6 +16,7 @@ from trl_multiturn.archer.learner import CriticLearner
 
 ACTIONS = (10, 11)
 GAMMA = 0.9
+STEPS = 500
 
 
 @dataclass
@@ -133,7 +134,7 @@ def make_learner(tmp_path, buffer, **overrides):
         **overrides,
     )
     critic = CausalCritic(Qwen3Model(config), 32, head_factory(args, 32), 64).eval()
-    return CriticLearner(critic, args, buffer, Accelerator(cpu=True), num_steps=400)
+    return CriticLearner(critic, args, buffer, Accelerator(cpu=True), num_steps=STEPS)
 
 
 def store(buffer, trajectories):
@@ -150,9 +151,10 @@ def test_reaches_the_policys_values_from_random_data(tmp_path, mdp, head):
     buffer = ReplayBuffer(10**6, 10**9)
     store(buffer, [roll_out(mdp, at_random, rng)[0] for _ in range(1500)])
     fresh_id = store(buffer, [roll_out(mdp, by_policy, rng)[0] for _ in range(1500)])
-    support = {"value_min": -2.0, "value_max": 2.0} if head == "hl_gauss" else {}
+    # Returns lie between -1.04 and 1.3.
+    support = {"value_min": -1.2, "value_max": 1.5, "value_bins": 31} if head == "hl_gauss" else {}
     learner = make_learner(tmp_path, buffer, critic_head=head, **support)
-    learner.update(400, fresh_id)
+    learner.update(STEPS, fresh_id)
     check(learner, [roll_out(mdp, by_policy, rng) for _ in range(200)])
 
 
@@ -170,7 +172,7 @@ def test_reaches_them_from_resampled_utterances(tmp_path):
             turn = torch.tensor([[start, start + 1, start + 1]], dtype=torch.int32)
             resampled.append(Trajectory(tokens, turn, torch.zeros(1), True, False, 0))
     learner = make_learner(tmp_path, buffer, value_target="resample")
-    for _ in range(400):
+    for _ in range(STEPS):
         learner.update(1, 0, rng.sample(resampled, 128))
     check(learner, [roll_out(mdp, at_random, rng) for _ in range(100)])
 

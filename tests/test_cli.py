@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from tests.tiny import build_model, build_tokenizer
-from trl_multiturn import IGPOConfig, cli
+from trl_multiturn import ArCHerConfig, IGPOConfig, cli
+from trl_multiturn.recipes.archer import ArCHerScriptArguments
 from trl_multiturn.recipes.igpo import SYSTEM_PROMPT, IGPOScriptArguments, _load_task
+from trl_multiturn.recipes.word_game_policy import MAX_TURN_TOKENS, WORD_GAME_POLICY
 
 
 QUICK = {
@@ -31,6 +33,18 @@ QUICK = {
     "gradient_checkpointing": False,
 }
 
+QUICK_ARCHER = {
+    "model_name_or_path": str(WORD_GAME_POLICY),
+    **{key: value for key, value in QUICK.items() if key not in ("dataset_name", "hops")},
+    "num_generations": 2,
+    "max_completion_length": 48,
+    "generation_kwargs": {"max_new_tokens": MAX_TURN_TOKENS},
+    "max_tool_calling_iterations": 4,
+    "critic_steps": 2,
+    "critic_batch_size": 16,
+    "critic_warmup_iterations": 1,
+}
+
 
 @pytest.fixture(scope="module")
 def tiny_folder(tmp_path_factory):
@@ -46,6 +60,25 @@ def write_recipe(tmp_path, model, **values):
     recipe = {**QUICK, "model_name_or_path": str(model), "output_dir": str(tmp_path / "out"), **values}
     path.write_text(yaml.safe_dump(recipe))
     return path
+
+
+def write_archer_recipe(tmp_path, **values):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**QUICK_ARCHER, "output_dir": str(tmp_path / "out"), **values}))
+    return path
+
+
+def check_archer_results(folder):
+    assert (folder / "model.safetensors").is_file()
+    card = (folder / "README.md").read_text()
+    assert "2402.19446" in card and "archer" in card
+    assert "huggingface.co/datasets" not in card  # the game is no Hub dataset
+    with open(folder / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["0", "1"]
+    assert rows[0]["archer/warmup/q_loss"] != "" and rows[1]["archer/explained_variance"] != ""
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "trainer_state.json").read_text())["global_step"] == 1
 
 
 def check_results(folder):
@@ -185,4 +218,63 @@ def test_igpo_on_two_processes(tmp_path, tiny_folder):
         *("-m", "trl_multiturn.cli", "igpo", "--config", recipe),
     )
     check_results(tmp_path / "out")
+    assert printed.count("curves saved to") == 1
+
+
+def test_archer_help_mentions_every_field_of_ours(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["archer", "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    own = [field for cls in ArCHerConfig.__mro__[:2] for field in cls.__annotations__]
+    fields = [field.name for field in dataclasses.fields(ArCHerScriptArguments)]
+    for name in [*own, *fields, "model_name_or_path", "lora_r"]:
+        assert f"--{name}" in text, name
+
+
+def test_archer_from_a_recipe(tmp_path, capsys):
+    recipe = write_archer_recipe(tmp_path, eval_strategy="steps", eval_steps=1, num_generations_eval=1)
+    assert cli.main(["archer", "--config", str(recipe), "--environment", "twenty_questions"]) == 0
+    check_archer_results(tmp_path / "out")
+    assert str(tmp_path / "out") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--critic_stepz=3"], "critic_stepz"),
+        (["--algorithm=iql"], "algorithm must be one of"),
+        (["--environment=hangman"], "'hangman' is neither one of"),
+        (["--environment=guess_my_city", "--algorithm=offline"], "leave environment='guess_my_city'"),
+        (["--environment=tests.tiny.Counter"], "needs a dataset"),
+        (["--story_file=game.z5"], "story_file and the environment 'jericho' belong together"),
+        (["--config=no.yaml"], "no.yaml"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_wrong_archer_arguments_are_one_line(arguments, said, tmp_path, capsys):
+    given = ["--model_name_or_path", str(WORD_GAME_POLICY), "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["archer", *given, "--use_cpu", "--bf16=false", *arguments])
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("trl-multiturn archer: error: ") and said in last
+    assert not (tmp_path / "out").exists()
+
+
+def test_archer_names_a_missing_model(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["archer", "--output_dir", str(tmp_path), "--use_cpu", "--bf16=false"])
+    assert stop.value.code == 2
+    assert "model_name_or_path" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_archer_on_two_processes(tmp_path):
+    recipe = write_archer_recipe(tmp_path, per_device_train_batch_size=2)
+    printed = launch(
+        *("torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+        *("-m", "trl_multiturn.cli", "archer", "--config", recipe),
+    )
+    check_archer_results(tmp_path / "out")
     assert printed.count("curves saved to") == 1

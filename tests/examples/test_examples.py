@@ -2,6 +2,7 @@
 trl anew for each would take longer than training."""
 
 import importlib.util
+import random
 import runpy
 import sys
 from pathlib import Path
@@ -11,8 +12,11 @@ import yaml
 
 from tests.tiny import build_model, build_tokenizer
 from trl_multiturn import check_environment
-from trl_multiturn.recipes import smollm2
+from trl_multiturn.archer.logged import logged_trajectories
+from trl_multiturn.environments.word_games import GuessMyCity
+from trl_multiturn.recipes import archer, smollm2
 from trl_multiturn.recipes.igpo import make_parser
+from trl_multiturn.recipes.word_game_policy import MAX_TURN_TOKENS, WORD_GAME_POLICY
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -28,6 +32,17 @@ QUICK = {
     "save_strategy": "no",
     "disable_tqdm": "true",
     "gradient_checkpointing": "false",
+}
+
+QUICK_ARCHER = {
+    "model": WORD_GAME_POLICY,
+    "num_generations": 2,
+    "gradient_accumulation_steps": 1,
+    "max_completion_length": 48,
+    "generation_kwargs": f'{{"max_new_tokens": {MAX_TURN_TOKENS}}}',
+    "critic_steps": 2,
+    "critic_batch_size": 16,
+    "critic_warmup_iterations": 1,
 }
 
 
@@ -71,6 +86,33 @@ def test_igpo_hub_model_with_an_adapter(monkeypatch, tmp_path, tiny_folder):
 def test_environment_turn_rewards(monkeypatch, tmp_path, tiny_folder):
     run_example(monkeypatch, "environment_turn_rewards.py", tmp_path / "out", model=tiny_folder)
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("game", ["guess_my_city", "twenty_questions"])
+def test_archer_word_game(monkeypatch, tmp_path, game):
+    run_example(monkeypatch, "archer_word_game.py", tmp_path / "out", **QUICK_ARCHER, game=game)
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_archer_word_game_with_an_adapter(monkeypatch, tmp_path):
+    run_example(monkeypatch, "archer_word_game.py", tmp_path / "out", **QUICK_ARCHER, use_peft="true")
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+
+
+def test_archer_offline(monkeypatch, tmp_path):
+    run_example(monkeypatch, "archer_offline.py", tmp_path / "out", **QUICK_ARCHER, games=12)
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_games_of_the_offline_example_are_whole():
+    play = runpy.run_path(str(EXAMPLES / "archer_offline.py"))["play"]
+    row = {"prompt": [{"role": "user", "content": "Find the city."}], "target": "Paris"}
+    games = [play(GuessMyCity(), row, ["Rome"], random.Random(seed)) for seed in range(8)]
+    returns = {sum(game["turn_rewards"]) for game in games}
+    assert -20.0 in returns and max(returns) > -11.0  # given up, and won
+    trajectories = logged_trajectories(games, build_tokenizer())
+    assert [len(t) for t in trajectories] == [len(game["turn_rewards"]) for game in games]
 
 
 def test_treasure_walk_is_a_sound_environment():
@@ -143,4 +185,18 @@ def test_recipe_file_has_only_known_fields():
     )
     assert arguments.hops == [1, 2, 3]
     assert training_args.stop_policies == {"tool_overflow": "mask"}
+    assert model_args.use_peft
+
+
+def test_archer_recipe_file_has_only_known_fields():
+    values = yaml.safe_load((EXAMPLES / "archer.yaml").read_text())
+    parser = archer.make_parser()
+    assert set(values) <= {action.dest for action in parser._actions}
+    script_args, training_args, model_args = parser.parse_args_and_config(
+        ["--config", str(EXAMPLES / "archer.yaml"), "--use_cpu=true", "--bf16=false"]
+    )
+    assert archer.check_arguments(script_args, training_args) is GuessMyCity
+    assert training_args.generation_kwargs == {"max_new_tokens": 80}
+    assert training_args.chat_template_kwargs == {"enable_thinking": False}
+    assert training_args.critic_learning_rate == 2e-5
     assert model_args.use_peft

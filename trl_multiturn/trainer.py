@@ -39,9 +39,9 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
     - Each rollout's turns and the reason for which it ended are known ([`Rollouts`], [`StopReason`]), logged under
       `turns/*` and `stop/*`, and passed to reward functions as `stop_reason` and `num_turns`.
     - Tool calls of different rollouts run at the same time, with a time limit.
-    - Four hooks for methods that assign credit differently: [`select_rows`], [`compute_turn_rewards`],
-      [`compute_turn_advantages`] and [`after_rollouts`]; and [`method_state`] / [`load_method_state`], which put what a
-      method has learnt into every checkpoint.
+    - Hooks for methods that assign credit differently ([`TurnHooks`]): [`select_rows`], [`compute_turn_rewards`],
+      [`compute_turn_advantages`], [`after_rollouts`] and some more; and [`method_state`] / [`load_method_state`], which put
+      what a method has learnt into every checkpoint.
 
     Example:
 

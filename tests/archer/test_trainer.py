@@ -23,8 +23,8 @@ from tests.tiny import (
     settings,
 )
 from trl_multiturn import ArCHerConfig, ArCHerTrainer
+from trl_multiturn.archer.episodes import utterance
 from trl_multiturn.archer.saving import load_critic
-from trl_multiturn.archer.trainer import _utterance
 
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())["trl_equivalence"]
@@ -384,7 +384,7 @@ class TestChai:
         prompts = chosen[0][0][:2]
         best = trainer.choose_turns(prompts, lambda count: chosen[0][1][:2])
         for prompt, some, picked in zip(prompts, chosen[0][1][:2], best, strict=True):
-            values = trainer.learner.values([_utterance(prompt, ids) for ids in some], target=True)
+            values = trainer.learner.values([utterance(prompt, ids) for ids in some], target=True)
             assert picked == some[torch.minimum(values.q1, values.q2).argmax()]
 
 

@@ -278,6 +278,8 @@ def _unpack(state: dict[str, Any]) -> dict[int, Trajectory]:
     rewards = state["rewards"].split([count for _, count in lengths])
     flags, versions = state["flags"].tolist(), state["versions"].tolist()
     return {
-        place: Trajectory(tokens[i].clone(), turns[i].clone(), rewards[i].clone(), *flags[i], versions[i])
+        place: Trajectory(
+            tokens[i].clone(), turns[i].clone(), rewards[i].clone(), flags[i][0], flags[i][1], versions[i]
+        )
         for i, place in enumerate(state["places"].tolist())
     }

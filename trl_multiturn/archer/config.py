@@ -100,7 +100,7 @@ class ArCHerConfig(MultiTurnGRPOConfig):
         awr_temperature (`float`, *optional*, defaults to `1.0`):
             `"offline"` weighs an utterance by `exp(awr_temperature * advantage)`, at most 20.
         save_replay_buffer (`bool`, *optional*, defaults to `True`):
-            Whether checkpoints hold the replay buffer. Without it a resumed run refills the buffer before it goes on.
+            Whether checkpoints hold the replay buffer. Without it a resumed run begins with an empty one.
         push_critic (`bool`, *optional*, defaults to `False`):
             Whether the critic is saved next to the model, in the folder `critic`, and so pushed to the Hub with it.
     """

@@ -136,7 +136,9 @@ class CausalCritic(Critic):
         super().__init__(backbone, width, width, make_head, max_length)
 
     def encode(self, trajectories: list[Trajectory]) -> tuple[torch.Tensor, torch.Tensor]:
-        sequences, state_cells, turn_cells = [], [], []
+        sequences: list[torch.Tensor] = []
+        state_cells: list[tuple[int, int]] = []
+        turn_cells: list[tuple[int, int]] = []
         for trajectory in trajectories:
             for start, end, state_positions, turn_positions in _windows(trajectory, self.max_length):
                 state_cells += [(len(sequences), position - start) for position in state_positions]
@@ -208,7 +210,9 @@ class PairCritic(Critic):
         self.policy_tokenizer = policy_tokenizer
 
     def encode(self, trajectories: list[Trajectory]) -> tuple[torch.Tensor, torch.Tensor]:
-        states, utterances, before = [], [], []
+        states: list[str] = []
+        utterances: list[str] = []
+        before: list[int] = []
         for trajectory in trajectories:
             for start, end, _ in trajectory.turns.tolist():
                 before.append(len(states))

@@ -114,3 +114,16 @@ def training_batch(trajectories: list[Trajectory], weights: list[torch.Tensor]) 
         batch.model_masks.append(mask)
         batch.token_advantages.append(advantages)
     return batch
+
+
+def utterance(prompt: list[int], written: list[int]) -> Trajectory:
+    """A state and what is said in it, as a trajectory of one turn."""
+    start, end = len(prompt), len(prompt) + len(written)
+    return Trajectory(
+        torch.tensor([*prompt, *written], dtype=torch.int32),
+        torch.tensor([[start, end, end]], dtype=torch.int32),
+        torch.zeros(1),
+        terminated=True,
+        truncated=False,
+        policy_version=0,
+    )

@@ -64,3 +64,22 @@ def critic_metrics(
         # 1: the values say all there is to say about the returns; 0: no more than their mean does.
         "explained_variance": 1.0 - (squared_error - bias**2) / variance if variance > 1e-8 else 0.0,
     }
+
+
+def moments(accelerator: Any, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Count, mean and population standard deviation over all processes' values.
+
+    Args:
+        accelerator ([`~accelerate.Accelerator`]):
+            Sums over processes.
+        values (`torch.Tensor` of shape `(n,)`):
+            This process's values, on its device.
+
+    Returns:
+        `tuple`: Three scalars.
+    """
+    sums = torch.stack([values.new_tensor(float(len(values))), values.sum(), values.square().sum()])
+    count, total, squares = accelerator.reduce(sums.float(), "sum")
+    mean = total / count.clamp(min=1)
+    return count, mean, (squares / count.clamp(min=1) - mean.square()).clamp(min=0).sqrt()

@@ -1,6 +1,6 @@
 """ArCHer, GRPO and filtered behaviour cloning on the word games, at equal turns with the environment.
 
-All start from the shipped word game policy, with the same games a step and the same learning rate of the policy. GRPO is
+All start from the shipped word game policy, with the same games a step. GRPO is
 TRL's own trainer with the return as reward. All play the same number of games: ArCHer has as many steps of its policy less as
 its warm-up has batches.
 
@@ -25,7 +25,12 @@ from typing import Any
 
 
 RESULTS = Path(__file__).parent / "results" / "archer_learning"
-METHODS = {"archer": "ArCHer", "grpo": "GRPO (TRL)", "filtered_bc": "filtered BC"}
+METHODS = {
+    "archer": "ArCHer",
+    "archer_gae": "ArCHer, GAE over turns",
+    "grpo": "GRPO (TRL)",
+    "filtered_bc": "filtered BC",
+}
 GAMES = {"guess_my_city": "Guess My City", "twenty_questions_subset": "Twenty Questions (10 words)"}
 CRITIC = {
     "critic_learning_rate": 5e-4,
@@ -34,6 +39,13 @@ CRITIC = {
     "critic_warmup_iterations": 6,
     "whiten_advantages": True,
     "gamma": 0.95,
+}
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # At the others' learning rate the policy runs ahead of the critic and ends on one guess that it repeats.
+    "archer": {"learning_rate": 1e-4},
+    "archer_gae": {"advantage_estimator": "gae"},
+    "filtered_bc": {"algorithm": "filtered_bc", "critic_warmup_iterations": 0},
 }
 
 
@@ -52,9 +64,7 @@ def make_trainer(method: str, seed: int, options: argparse.Namespace, folder: st
     from trl_multiturn.environments.word_games import GuessMyCity, TwentyQuestions, load_word_game
     from trl_multiturn.recipes.word_game_policy import MAX_GAME_TOKENS, MAX_TURN_TOKENS, MAX_TURNS, WORD_GAME_POLICY
 
-    critic = {**CRITIC, "critic_steps": options.critic_steps, **overrides}
-    if method == "filtered_bc":
-        critic["critic_warmup_iterations"] = 0
+    critic = {**CRITIC, "critic_steps": options.critic_steps, **VARIANTS.get(method, {}), **overrides}
     settings = quick_settings(
         options.rollouts,
         output_dir=folder,
@@ -76,7 +86,7 @@ def make_trainer(method: str, seed: int, options: argparse.Namespace, folder: st
         extra["reward_funcs"] = game_return
     else:
         trainer_class = ArCHerTrainer
-        arguments = ArCHerConfig(**settings, algorithm=method, **critic)
+        arguments = ArCHerConfig(**{**settings, **critic})
     trainer = trainer_class(
         model=str(WORD_GAME_POLICY),
         args=arguments,
@@ -163,7 +173,7 @@ def report() -> dict[str, Any]:
         for run in runs:
             name = [run["game"], run["method"], run["seed"]]
             writer.writerows([*name, point["turns"], round(point["return"], 4)] for point in run["curve"])
-    summary: dict[str, Any] = {"settings": runs[0]["settings"], "critic": CRITIC}
+    summary: dict[str, Any] = {"settings": runs[0]["settings"], "critic": CRITIC, "variants": VARIANTS}
     for game in GAMES:
         here = [run for run in runs if run["game"] == game]
         goals = [run["final_return"] for run in here if run["method"] == "grpo"]
@@ -242,7 +252,7 @@ def main() -> None:
         sub.add_argument("--steps", type=int, default=28, help="batches of games")
         sub.add_argument("--rollouts", type=int, default=32, help="games a step")
         sub.add_argument("--learning_rate", type=float, default=5e-4)
-        sub.add_argument("--critic_steps", type=int, default=40)
+        sub.add_argument("--critic_steps", type=int, default=20)
         sub.add_argument("--eval_games", type=int, default=192, help="games at the end, sampled at temperature 1")
         if name == "run":
             sub.add_argument("--games", nargs="+", default=list(GAMES), choices=GAMES)

@@ -24,6 +24,7 @@ from tests.tiny import (
 )
 from trl_multiturn import ArCHerConfig, ArCHerTrainer
 from trl_multiturn.archer.episodes import utterance
+from trl_multiturn.archer.logged import logged_trajectories
 from trl_multiturn.archer.saving import load_critic
 
 
@@ -465,6 +466,38 @@ class TestOffline:
         said = [trainer.processing_class.decode(stored.tokens[start:end]) for start, end, _ in stored.turns.tolist()]
         assert said == ["add 9<|im_end|>", "done<|im_end|>"]
         assert "Added." in trainer.processing_class.decode(stored.tokens[stored.turns[0, 1] : stored.turns[1, 0]])
+
+    def test_qwen3_template_and_calls_with_different_arguments(self, tmp_path):
+        """Qwen3's own template drops earlier thinking; `datasets` fills in nulls for arguments of other calls."""
+        tokenizer = build_tokenizer("qwen3.jinja")
+        names = ["x", "y"]
+        rows = {
+            "prompt": [[{"role": "user", "content": "hi"}]] * 2,
+            "completion": [
+                [
+                    {
+                        "role": "assistant",
+                        "content": "",
+                        "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {name: 1}}}],
+                    },
+                    {"role": "tool", "name": "f", "content": "ok"},
+                    {"role": "assistant", "content": "done"},
+                ]
+                for name in names
+            ],
+            "reward": [1.0, 1.0],
+        }
+        for name, trajectory in zip(names, logged_trajectories(Dataset.from_dict(rows), tokenizer), strict=True):
+            start, end, _ = trajectory.turns[0].tolist()
+            said = tokenizer.decode(trajectory.tokens[start:end])
+            assert f'"arguments": {{"{name}": 1}}' in said and "null" not in said
+            assert len(trajectory) == 2
+
+    def test_warm_up_is_logged(self, tmp_path):
+        trainer = self.make(tmp_path, max_steps=1, critic_warmup_iterations=2)
+        trainer.train()
+        assert len(logged(trainer, "archer/warmup/q_loss")) == 2
+        assert not logged(trainer, "eval_archer/q_loss")
 
     @pytest.mark.parametrize(
         ("columns", "message"),

@@ -204,7 +204,8 @@ class CriticLearner:
         return items + [_Item(trajectory, 0.0, 1.0 / total) for trajectory in resampled]
 
     def _draw(self, first_id: int | None, q: bool, v: bool) -> list[_Item]:
-        size = self.args.critic_batch_size
+        # Not more than there is: the first batches of a run may be smaller than a minibatch.
+        size = min(self.args.critic_batch_size, self.buffer.num_transitions)
         if self.args.critic_kind == "pair" and first_id is None:
             drawn = [(self.buffer.get(i), k) for i, k in self.buffer.draw_transitions(size)]
             own = [single_turn(trajectory, k) for trajectory, k in drawn if trajectory is not None]

@@ -37,6 +37,7 @@ class WarmUp(TrainerCallback):
             disable=args.disable_tqdm or not trainer.accelerator.is_main_process,
         ):
             if offline:
+                trainer.model.train()  # what is logged now is of training
                 trainer.train_critic(trainer.buffer.first_id)
             else:
                 trainer.roll_out(rows)

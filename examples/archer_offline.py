@@ -5,7 +5,7 @@ ArCHer offline: the policy learns from games that others played, and plays none 
     accelerate launch examples/archer_offline.py --model Qwen/Qwen2.5-0.5B-Instruct
 
 The games are played here, by a player who asks at random. Yours can be read with `datasets.load_dataset`: a row for each, with
-`prompt`, `completion` and `turn_rewards` as below. The chat template must leave earlier messages as they are (Qwen3's does not).
+`prompt`, `completion` and `turn_rewards` as below. Where the chat template changes earlier messages, TRL's version of it is used.
 """
 
 import random

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import RobertaConfig, RobertaModel
 
+from tests.archer.tiny import save_encoder
 from tests.tiny import build_model, build_tokenizer
 from trl_multiturn import ArCHerConfig
 from trl_multiturn.archer.backbones import build_critic
@@ -162,21 +163,9 @@ class TestBackbone:
 
 @pytest.fixture
 def pair_critic(tmp_path):
-    tokenizer = build_tokenizer()
-    config = RobertaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=514,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    torch.manual_seed(0)
-    RobertaModel(config).save_pretrained(tmp_path / "encoder")
-    tokenizer.save_pretrained(tmp_path / "encoder")
-    args = arguments(tmp_path, critic_kind="pair", critic_model=str(tmp_path / "encoder"))
-    return awake(build_critic(args, build_model(), tokenizer))
+    folder = save_encoder(tmp_path / "encoder")
+    args = arguments(tmp_path, critic_kind="pair", critic_model=str(folder))
+    return awake(build_critic(args, build_model(), build_tokenizer()))
 
 
 class TestPairCritic:

@@ -10,7 +10,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from trl import GRPOTrainer
 
-from tests.archer.tiny import QUICK, Run, make
+from tests.archer.tiny import QUICK, Run, make, save_encoder
 from tests.tiny import (
     Counter,
     QuietCounter,
@@ -23,9 +23,11 @@ from tests.tiny import (
     settings,
 )
 from trl_multiturn import ArCHerConfig, ArCHerTrainer
+from trl_multiturn.archer.buffer import ReplayBuffer
 from trl_multiturn.archer.episodes import utterance
 from trl_multiturn.archer.logged import logged_trajectories
 from trl_multiturn.archer.saving import load_critic
+from trl_multiturn.state import load_shards, save_shard
 
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())["trl_equivalence"]
@@ -267,6 +269,31 @@ class TestVariants:
         assert not same(weights_of(trainer.learner.critic), critic)
         assert not same(weights_of(trainer.learner.critic), weights_of(trainer.learner.target))
         assert all(value == value for value in logged(trainer, "loss"))
+
+    @pytest.mark.parametrize("value_target", ["onpolicy", "expectile"])
+    def test_the_papers_critic(self, tmp_path, value_target):
+        encoder = save_encoder(tmp_path / "encoder")
+        trainer = make(
+            tmp_path,
+            critic_kind="pair",
+            critic_model=str(encoder),
+            value_target=value_target,
+            critic_warmup_iterations=1,
+            max_steps=2,
+            push_critic=True,
+        )
+        critic = weights_of(trainer.learner.critic)
+        trainer.train()
+        assert not same(weights_of(trainer.learner.critic), critic)
+        assert trainer.batches[-1][2].abs().sum() > 0
+        trainer.save_model()
+        with pytest.raises(ValueError, match="policy_tokenizer"):
+            load_critic(tmp_path / "critic")
+        loaded = load_critic(tmp_path / "critic", trainer.processing_class)
+        trajectories = [trainer.buffer.get(i) for i in range(4)]
+        with torch.no_grad():
+            found = loaded.values(loaded(trajectories))
+        torch.testing.assert_close(found.q1, trainer.learner.values(trajectories).q1)
 
     def test_whitened(self, tmp_path):
         trainer = make(tmp_path, max_steps=1, whiten_advantages=True, critic_warmup_iterations=1)
@@ -577,6 +604,25 @@ class TestCheckpoint:
         other = make(tmp_path, **{**self.KEPT, "critic_lora_r": 4})
         with pytest.raises(ValueError, match="critic has another shape"):
             other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+    def test_of_two_processes_is_taken_up_by_one(self, tmp_path):
+        trainer = make(tmp_path, **self.KEPT)
+        trainer.train()
+        folder = tmp_path / "checkpoint-2"
+        whole = load_shards(folder)
+        for path in folder.glob("method_state_00000_of_00001.*"):
+            path.unlink()
+        for rank in range(2):
+            half = ReplayBuffer(100_000, 2**30)
+            half.load_shard_states(whole, rank, 2)
+            assert 0 < sum(half.get(i) is not None for i in range(half.next_id)) < len(half)
+            save_shard(folder, half.shard_state(), rank, 2)
+        resumed = make(tmp_path, **self.KEPT)
+        resumed.train(resume_from_checkpoint=str(folder))
+        assert resumed.buffer.next_id == trainer.buffer.next_id == 5 * 8
+        # A warm-up batch and two of training were saved; what came later was rolled out anew.
+        for i in range(3 * 8):
+            assert torch.equal(resumed.buffer.get(i).tokens, trainer.buffer.get(i).tokens)
 
     def test_no_pickle_of_ours(self, tmp_path):
         make(tmp_path, **{**self.KEPT, "token_baseline": True}).train()

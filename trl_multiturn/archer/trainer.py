@@ -10,6 +10,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers.utils import logging
 
+from ..advantages import broadcast_to_tokens
 from ..rollouts import Rollouts
 from ..trainer import MultiTurnGRPOTrainer
 from .backbones import build_causal_backbone, build_critic
@@ -142,7 +143,7 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
             fresh_id = self._store(self._trajectories)
             self.train_critic(fresh_id)
         advantages = self._advantages(rollouts)
-        self._log_rates(rollouts)
+        self._log_buffer(rollouts)
         return advantages
 
     def token_advantages(self, rollouts: Rollouts, turn_advantages: torch.Tensor, num_tokens: int) -> torch.Tensor:
@@ -277,13 +278,8 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
 
     def _subtract_baseline(self, rollouts: Rollouts, advantages: torch.Tensor) -> torch.Tensor:
         assert self._baseline is not None
-        written = (
-            super()
-            .token_advantages(
-                rollouts, torch.ones_like(rollouts.written_mask, dtype=torch.float32), advantages.size(1)
-            )
-            .bool()
-        )
+        ones = torch.ones_like(rollouts.written_mask, dtype=torch.float32)
+        written = broadcast_to_tokens(ones, rollouts.turn_spans, advantages.size(1)).bool()
         trajectories = [
             utterance(prompt, completion)
             for prompt, completion in zip(rollouts.prompt_ids, rollouts.completion_ids, strict=True)
@@ -315,7 +311,7 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
 
     # --- metrics and state
 
-    def _log_rates(self, rollouts: Rollouts) -> None:
+    def _log_buffer(self, rollouts: Rollouts) -> None:
         if not rollouts.is_training:
             return
         self.log_metric("archer/buffer_transitions", self.buffer.num_transitions)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from transformers.utils import get_json_schema
 
 from trl_multiturn import check_environment
+from trl_multiturn.environments.requirements import require
 from trl_multiturn.environments.search import BM25Index, BrowseEnvironment, SearchEnvironment, play
 from trl_multiturn.environments.search.__main__ import main
-from trl_multiturn.environments.search.index import MAX_QUERY_TOKENS, require, tokenize
+from trl_multiturn.environments.search.index import MAX_QUERY_TOKENS, tokenize
 
 
 ROWS = [
@@ -157,7 +158,7 @@ class TestBM25Index:
     def test_missing_package_says_what_to_install(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "bm25s", None)
         with pytest.raises(ImportError, match=r"pip install trl-multiturn\[search\]"):
-            require("bm25s")
+            require("bm25s", "search")
 
 
 class TestSearchEnvironment:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..requirements import require
 from .commands import find_valid_actions, is_refused
-from .requirements import require
 
 
 MAX_COMMAND_CHARS = 100

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from .requirements import require
+from ..requirements import require
 
 
 MAX_PAGE_BYTES = 4_000_000

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .index import fold, require
+from ..requirements import require
+from .index import fold
 
 
 # Names of currencies, and corrections of the packages: entries that are no countries any more, in dispute or without
@@ -66,7 +67,7 @@ def load_countries() -> dict[str, Country]:
         `dict[str, Country]`: Countries by two-letter code, in order of the code.
     """
     # The package's own class looks up one country by name and hides rows that share a name.
-    base = Path(str(require("countryinfo").__file__)).parent / "data"
+    base = Path(str(require("countryinfo", "search").__file__)).parent / "data"
     tables = json.loads(_TABLES.read_text(encoding="utf-8"))
     fixes = tables["corrections"]
     rows: dict[str, dict[str, Any]] = {}
@@ -158,7 +159,7 @@ def load_airports() -> tuple[Airport, ...]:
     """
     countries = load_countries()
     airports = []
-    for code, row in sorted(require("airportsdata").load("IATA").items()):
+    for code, row in sorted(require("airportsdata", "search").load("IATA").items()):
         # Smaller fields have many doubtful cities; "International" in the name is a rule a reader can check.
         if (
             "International" not in row["name"]
@@ -183,7 +184,7 @@ def capital_airports() -> dict[str, str]:
     """
     # Airports of any name count here: a capital with a second, smaller airport has no single answer.
     by_city: dict[tuple[str, str], list[str]] = {}
-    for code, row in require("airportsdata").load("IATA").items():
+    for code, row in require("airportsdata", "search").load("IATA").items():
         by_city.setdefault((row["country"], key(row["city"])), []).append(code)
     codes = {airport.code for airport in load_airports()}
     excluded = json.loads(_TABLES.read_text(encoding="utf-8"))["corrections"]["capital_airports"]

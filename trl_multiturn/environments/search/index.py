@@ -5,13 +5,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from ..requirements import require
 from .jsonl import read_jsonl
 
 
@@ -26,30 +25,6 @@ MAX_QUERY_TOKENS = 64
 _DOCUMENTS = "documents.jsonl"
 _SETTINGS = "index.json"
 _FORMAT = 1
-
-
-def require(name: str) -> ModuleType:
-    """
-    Imports a package of the `search` extra.
-
-    Args:
-        name (`str`):
-            Import name of the package.
-
-    Returns:
-        The module.
-
-    Raises:
-        `ImportError`: If the package is not installed; the message says how to install it.
-    """
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise ImportError(
-            f"The search environment needs `{name}`. Install it with `pip install trl-multiturn[search]`."
-        ) from error
 
 
 def strip_accents(text: str) -> str:
@@ -117,7 +92,7 @@ class BM25Index:
         tokens = [tokenize(f"{document.title} {document.text}") for document in self._documents]
         if not any(tokens):
             raise ValueError("The corpus holds no words to index.")
-        self._bm25 = require("bm25s").BM25()
+        self._bm25 = require("bm25s", "search").BM25()
         self._bm25.index(tokens, show_progress=False)
 
     def _set_documents(self, documents: Iterable[Document]) -> None:
@@ -207,7 +182,7 @@ class BM25Index:
             raise ValueError(f"{folder} has index format {settings.get('format')!r}; this version reads {_FORMAT}.")
         index = cls.__new__(cls)
         index._set_documents(_read_documents(folder / _DOCUMENTS))
-        index._bm25 = require("bm25s").BM25.load(str(folder), allow_pickle=False, show_progress=False)
+        index._bm25 = require("bm25s", "search").BM25.load(str(folder), allow_pickle=False, show_progress=False)
         counts = {settings.get("documents"), len(index._documents), int(index._bm25.scores["num_docs"])}
         if len(counts) > 1:
             raise ValueError(f"The parts of the index in {folder} have different numbers of documents.")

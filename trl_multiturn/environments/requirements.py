@@ -1,4 +1,4 @@
-"""Packages that only one adapter needs, imported when it is used."""
+"""Packages that only one environment needs, imported when it is used."""
 
 from importlib import import_module
 from types import ModuleType

@@ -116,12 +116,12 @@ def main(method: str, folder: str) -> None:
         weights = {name: value.flatten()[:8].tolist() for name, value in trainer.model.state_dict().items()}
         result = {"processes": processes, "advantages": advantages, "logs": logs, "weights": weights, "critic": critic}
         Path(folder, f"result_{processes}.json").write_text(json.dumps(result))
-    trainer.end()
+    # No finalization, and the trainer stays alive: a thread of gloo's may ask for the interpreter's lock to drop its last
+    # tensors just when the process group is destroyed with the lock held (the process hangs) or the interpreter ends (it
+    # aborts). One run in ten did, with torch 2.13 and CPython 3.11.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-    # No finalization: a thread of gloo's may ask for the GIL to drop its last tensor just then, and the interpreter
-    # aborts the process (one run in ten; torch 2.13, CPython 3.11).
-    sys.stdout.flush()
-    os._exit(0)

@@ -14,7 +14,7 @@ from .results import plot_curves, save_history
 
 
 # Seconds that the last process-group threads may take to let go of their tensors.
-_GLOO_SECONDS = 0.3
+_GLOO_SECONDS = 0.5
 
 
 def make_script_parser(types: tuple[Any, ...], prog: str | None = None) -> TrlParser:
@@ -164,9 +164,8 @@ def finish(trainer: Any, panels: dict[str, dict[str, str]], title: str, dataset_
     if args.push_to_hub:
         trainer.push_to_hub(dataset_name=hub_dataset)
         accelerator.print(f"Pushed to the Hub as {trainer.hub_model_id}.")
-    by_gloo = accelerator.num_processes > 1 and accelerator.device.type == "cpu"
-    trainer.end()
-    if by_gloo:
-        # A thread of gloo's may still ask for the interpreter's lock, to drop its last tensors. If the interpreter is
-        # finalizing by then, the process aborts after all its work is done (one run in ten with torch 2.13).
+    if accelerator.num_processes > 1 and accelerator.device.type == "cpu":
+        # A thread of gloo's may still ask for the interpreter's lock, to drop its last tensors. If the process group is
+        # destroyed just then, with the lock held, the process hangs; if the interpreter is ending, it aborts (torch 2.13).
         time.sleep(_GLOO_SECONDS)
+    trainer.end()

@@ -216,6 +216,43 @@ class TestWhatIsStored:
         trainer.train()
         assert (trainer.buffer.get(0).terminated, trainer.buffer.get(0).truncated) == (False, True)
 
+    def test_what_is_said_after_the_end_is_no_turn(self, tmp_path):
+        """A game that is over leaves the model one message more, which is worth nothing and must not look like a move."""
+
+        class Short(Counter):
+            def __init__(self):
+                super().__init__()
+                self.terminated = False
+
+            def reset(self, **row):
+                self.terminated = False
+                return super().reset(**row)
+
+            def add(self, amount: int) -> str:
+                """
+                Add to the counter.
+
+                Args:
+                    amount: How much to add.
+                """
+                self.terminated = len(self.turn_rewards) == 1
+                return super().add(amount)
+
+        class TwoCalls(Run):
+            script = staticmethod(lambda text, turn, rng: call(amount=1) if turn < 2 - rng.randint(0, 1) else "Done.")
+
+        trainer = make(tmp_path, trainer_class=TwoCalls, environment=Short, max_steps=1)
+        trainer.train()
+        calls = [len(e.turn_rewards) for e in trainer.rollouts.environments]
+        assert set(calls) == {1, 2}
+        for row, number in enumerate(calls):
+            # One call does not end the game: there the last message is what ended the rollout, and a turn.
+            stored = trainer.buffer.get(row)
+            assert len(stored) == 2 and stored.terminated
+            assert stored.rewards.tolist() == ([1.0, 1.0] if number == 2 else [1.0, 0.0])
+            if number == 2:
+                assert trainer.batches[-1][2][row, 2] == 0
+
     def test_a_turn_that_never_came_is_none(self, tmp_path):
         whole = make(tmp_path, max_steps=1)
         whole.train()

@@ -25,13 +25,14 @@ def read_trajectories(rollouts: Rollouts, turn_rewards: torch.Tensor, policy_ver
             Optimizer steps of the policy so far.
 
     Returns:
-        `list[Trajectory | None]`: One for each rollout; `None` where no reward was measured. A turn that never came (the
-        rollout was cut off right after a tool's answer) is none: its reward goes to the turn before it.
+        `list[Trajectory | None]`: One for each rollout; `None` where no reward was measured. A last turn that never came (the
+        rollout was cut off right after a tool's answer), or that the model only wrote after the environment had
+        terminated, is none: its reward goes to the turn before it.
     """
     trajectories: list[Trajectory | None] = []
     for row, turns in enumerate(rollouts.turns):
         rewards = turn_rewards[row, : len(turns)].float().cpu().clone()
-        if turns[-1].start == turns[-1].end and len(turns) > 1:
+        if len(turns) > 1 and (turns[-1].start == turns[-1].end or _is_after_the_end(rollouts, row)):
             rewards[-2] += rewards[-1]
             rewards, turns = rewards[:-1], turns[:-1]
         if rewards.isnan().any():
@@ -51,6 +52,18 @@ def read_trajectories(rollouts: Rollouts, turn_rewards: torch.Tensor, policy_ver
             )
         )
     return trajectories
+
+
+def _is_after_the_end(rollouts: Rollouts, row: int) -> bool:
+    """
+    Whether the last turn came after the environment had ended the episode: it called no tool, so an earlier one ended it.
+
+    As a turn of the episode it would be worth 0 in every rollout that reached the end, and the critic would take saying the
+    same in the middle of an episode for worth as much: for better than going on, where rewards are negative.
+    """
+    environment: Any = None if rollouts.environments is None else rollouts.environments[row]
+    ended = bool(getattr(environment, "terminated", False)) or bool(getattr(environment, "truncated", False))
+    return ended and rollouts.stop_reasons[row] is StopReason.COMPLETED
 
 
 def _ending(rollouts: Rollouts, row: int) -> tuple[bool, bool]:

@@ -26,7 +26,6 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results" / "archer_learning"
 METHODS = {
     "archer": "ArCHer",
-    "archer_fast": "ArCHer, policy as fast as GRPO's",
     "archer_gae": "ArCHer, GAE over turns",
     "grpo": "GRPO (TRL)",
     "filtered_bc": "filtered BC",
@@ -42,9 +41,6 @@ CRITIC = {
 }
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # At the others' learning rate ("archer_fast") the policy runs ahead of the critic and ends without a win.
-    "archer": {"learning_rate": 1e-4},
-    "archer_fast": {},
     "archer_gae": {"advantage_estimator": "gae"},
     "filtered_bc": {"algorithm": "filtered_bc", "critic_warmup_iterations": 0},
 }

@@ -43,21 +43,45 @@ def build_critic(args: ArCHerConfig, policy: Any, tokenizer: Any) -> Critic:
             )
         config = backbone.config.get_text_config()
         max_length = _max_length(args, config)
-        if args.critic_lora_r is not None:
-            lora = LoraConfig(r=args.critic_lora_r, lora_alpha=2 * args.critic_lora_r, target_modules="all-linear")
-            backbone = get_peft_model(backbone, lora)
-        width = config.hidden_size
-        heads = head_factory(args, width)
+        own = None
         if args.critic_kind == "pair":
             own = AutoTokenizer.from_pretrained(args.critic_model, trust_remote_code=args.trust_remote_code)
-            return PairCritic(backbone, width, heads, own, tokenizer, max_length).eval()
-        if config.vocab_size < len(tokenizer):
+        elif config.vocab_size < len(tokenizer):
             raise ValueError(
                 f"critic_model={args.critic_model!r} has {config.vocab_size} tokens and the policy {len(tokenizer)}: a "
                 "causal critic reads the policy's tokens, so it must be a model of the same family. Or set "
                 "critic_kind='pair', which reads text."
             )
-        return CausalCritic(backbone, width, heads, max_length).eval()
+        return assemble_critic(args, backbone, max_length, own, tokenizer)
+
+
+def assemble_critic(args: Any, backbone: Any, max_length: int, own_tokenizer: Any, policy_tokenizer: Any) -> Critic:
+    """
+    Put adapter and heads on a backbone.
+
+    Args:
+        args (`Any`):
+            Has the critic's fields of [`ArCHerConfig`].
+        backbone ([`~transformers.PreTrainedModel`]):
+            Backbone without adapter.
+        max_length (`int`):
+            Most tokens in one pass.
+        own_tokenizer ([`~transformers.PreTrainedTokenizerBase`] or `None`):
+            The backbone's tokenizer; for a pair critic alone.
+        policy_tokenizer ([`~transformers.PreTrainedTokenizerBase`] or `None`):
+            The policy's tokenizer; for a pair critic alone.
+
+    Returns:
+        [`Critic`]: In evaluation mode.
+    """
+    width = backbone.config.get_text_config().hidden_size
+    if args.critic_lora_r is not None:
+        lora = LoraConfig(r=args.critic_lora_r, lora_alpha=2 * args.critic_lora_r, target_modules="all-linear")
+        backbone = get_peft_model(backbone, lora)
+    heads = head_factory(args, width)
+    if args.critic_kind == "pair":
+        return PairCritic(backbone, width, heads, own_tokenizer, policy_tokenizer, max_length).eval()
+    return CausalCritic(backbone, width, heads, max_length).eval()
 
 
 def build_causal_backbone(args: ArCHerConfig, policy: Any) -> tuple[nn.Module, int]:

@@ -8,6 +8,7 @@ from torch import nn
 
 from .buffer import Trajectory
 from .config import ArCHerConfig
+from .critic import causal_hidden_states
 from .learner import Optimizer
 
 
@@ -93,10 +94,8 @@ class TokenBaseline:
         return self.accelerator.reduce(total, "sum").item()
 
     def _forward(self, trajectories: list[Trajectory]) -> torch.Tensor:
-        device = self.accelerator.device
-        ids = nn.utils.rnn.pad_sequence([t.tokens.long() for t in trajectories], batch_first=True).to(device)
         with self.accelerator.autocast():
-            hidden = self.module["backbone"](input_ids=ids, use_cache=False).last_hidden_state
+            hidden = causal_hidden_states(self.module["backbone"], [t.tokens for t in trajectories])
         return self.module["head"](hidden.float()).squeeze(-1)
 
     def _chunks(self, trajectories: list[Trajectory]) -> list[tuple[int, list[Trajectory]]]:

@@ -49,6 +49,11 @@ class Trajectory:
         return self.rewards.double().sum().item()
 
     @property
+    def summary(self) -> tuple[int, int, float, int]:
+        """What every process knows of it: tokens, turns, undiscounted return and policy version."""
+        return len(self.tokens), len(self), self.total_reward, self.policy_version
+
+    @property
     def prompt_length(self) -> int:
         """Tokens before the first turn."""
         return int(self.turns[0, 0])
@@ -116,7 +121,7 @@ class ReplayBuffer:
 
         Args:
             entries (`list[tuple]`):
-                Tokens, turns, undiscounted return and policy version of each, the same list on every process.
+                [`Trajectory.summary`] of each, the same list on every process.
             own (`dict[int, Trajectory]`):
                 This process's trajectories by their place in `entries`.
 

@@ -144,17 +144,29 @@ class CausalCritic(Critic):
                 state_cells += [(len(sequences), position - start) for position in state_positions]
                 turn_cells += [(len(sequences), position - start) for position in turn_positions]
                 sequences.append(trajectory.tokens[start:end])
-        hidden = self.hidden_states(sequences)
+        hidden = causal_hidden_states(self.backbone, sequences)
         states, turns = (torch.tensor(cells, device=hidden.device).unbind(1) for cells in (state_cells, turn_cells))
         return hidden[states].float(), hidden[turns].float()
 
-    def hidden_states(self, sequences: list[torch.Tensor]) -> torch.Tensor:
-        """Last hidden state of each token of right-padded sequences, `(M, L, width)`."""
-        device = next(self.parameters()).device
-        ids = nn.utils.rnn.pad_sequence([s.long() for s in sequences], batch_first=True).to(device)
-        # No attention mask: what is padded comes last, where a causal model's earlier tokens do not see it, and without
-        # a mask attention takes its fast path.
-        return self.backbone(input_ids=ids, use_cache=False).last_hidden_state
+
+def causal_hidden_states(backbone: nn.Module, sequences: list[torch.Tensor]) -> torch.Tensor:
+    """
+    What a causal model makes of each token.
+
+    Args:
+        backbone (`torch.nn.Module`):
+            Causal transformer without a language modelling head.
+        sequences (`list[torch.Tensor]`):
+            M sequences of token ids, the longest of length L.
+
+    Returns:
+        `torch.Tensor` of shape `(M, L, width)`: Last hidden states; any value beyond a sequence's end.
+    """
+    device = next(backbone.parameters()).device
+    ids = nn.utils.rnn.pad_sequence([s.long() for s in sequences], batch_first=True).to(device)
+    # No attention mask: what is padded comes last, where a causal model's earlier tokens do not see it, and without a mask
+    # attention takes its fast path.
+    return backbone(input_ids=ids, use_cache=False).last_hidden_state
 
 
 def _windows(trajectory: Trajectory, max_length: int) -> Iterator[tuple[int, int, list[int], list[int]]]:

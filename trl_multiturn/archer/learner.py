@@ -125,6 +125,7 @@ class CriticLearner:
         self.buffer = buffer
         self.accelerator = accelerator
         self.steps_taken = 0
+        self._uses_expectile = args.value_target == "expectile" or args.algorithm == "offline"
         heads = [*critic.q_heads.parameters(), *critic.v_heads.parameters()]
         backbone = [p for p in critic.backbone.parameters() if p.requires_grad]
         groups = [
@@ -195,7 +196,7 @@ class CriticLearner:
 
     def _minibatch(self, fresh_id: int, resampled: list[Trajectory] | None) -> list[_Item]:
         """This process's part of one step's minibatch, weighted so that losses are means over all processes' turns."""
-        if self.args.value_target == "expectile" or self.args.algorithm == "offline":
+        if self._uses_expectile:
             return self._draw(None, q=True, v=True)
         items = self._draw(None, q=True, v=False)
         if resampled is None:
@@ -230,7 +231,7 @@ class CriticLearner:
         targets = tuple(q_targets(rewards, ended, v, self.args.gamma) for v in (target.next_v1, target.next_v2))
         q_losses = self.critic.q_losses(output, (targets[0], targets[1]))
         v_losses = self.critic.v_losses(output, (target.q1, target.q2))
-        if self.args.value_target == "expectile" or self.args.algorithm == "offline":
+        if self._uses_expectile:
             for i, (value, goal) in enumerate(((online.v1, target.q1), (online.v2, target.q2))):
                 v_losses[i] = v_losses[i] * expectile_weights(value, goal, self.args.expectile)
         counts = torch.tensor([len(t) for t in trajectories])

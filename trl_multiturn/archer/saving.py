@@ -3,15 +3,16 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from .backbones import assemble_critic
 from .config import ArCHerConfig
-from .critic import CausalCritic, Critic, PairCritic, head_factory
+from .critic import Critic, PairCritic
 
 
 _WEIGHTS = "critic.safetensors"
@@ -60,31 +61,13 @@ def load_critic(folder: str | os.PathLike, policy_tokenizer: Any = None) -> Crit
     """
     folder = Path(folder)
     settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
-    args = _Settings(settings)
-    config = AutoConfig.for_model(**settings["backbone"])
-    backbone = AutoModel.from_config(config, dtype=torch.float32)
-    if args.critic_lora_r is not None:
-        lora = LoraConfig(r=args.critic_lora_r, lora_alpha=2 * args.critic_lora_r, target_modules="all-linear")
-        backbone = get_peft_model(backbone, lora)
-    heads = head_factory(args, config.hidden_size)
-    critic: Critic
+    args = SimpleNamespace(**settings)
+    own = None
     if args.critic_kind == "pair":
         if policy_tokenizer is None:
             raise ValueError("A pair critic reads text: give the policy's tokenizer as policy_tokenizer.")
         own = AutoTokenizer.from_pretrained(folder)
-        critic = PairCritic(backbone, config.hidden_size, heads, own, policy_tokenizer, args.max_length)
-    else:
-        critic = CausalCritic(backbone, config.hidden_size, heads, args.max_length)
+    backbone = AutoModel.from_config(AutoConfig.for_model(**args.backbone), dtype=torch.float32)
+    critic = assemble_critic(args, backbone, args.max_length, own, policy_tokenizer)
     critic.load_state_dict(load_file(folder / _WEIGHTS))
-    return critic.eval()
-
-
-class _Settings:
-    """The saved part of a configuration, under the same names."""
-
-    def __init__(self, values: dict[str, Any]):
-        self.__dict__.update(values)
-
-    critic_lora_r: int | None
-    critic_kind: str
-    max_length: int
+    return critic

@@ -117,7 +117,6 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
         if args.token_baseline:
             backbone, width = build_causal_backbone(args, self.model)
             self._baseline = TokenBaseline(backbone, width, args, self.accelerator)
-        self._iterations = 0
         self.warmed_up = args.critic_warmup_iterations == 0
         self._trajectories: list[Trajectory | None] = []
         self._loss_scale = 1.0
@@ -171,10 +170,7 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
     def _store(self, trajectories: list[Trajectory | None]) -> int:
         """Put a batch of all processes into the buffer; returns the id of its first trajectory."""
         start = self.accelerator.process_index * len(trajectories)
-        known = [
-            None if t is None else (len(t.tokens), len(t), t.total_reward, t.policy_version) for t in trajectories
-        ]
-        known = gather_object(known)
+        known = gather_object([None if t is None else t.summary for t in trajectories])
         places = [i for i, entry in enumerate(known) if entry is not None]
         own = {
             place: trajectory
@@ -186,7 +182,7 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
         self.log_metric("archer/unscored", 1.0 - len(places) / len(known))
         self.check_support([t for t in trajectories if t is not None])
         turns = sum(entry[1] for entry in known if entry is not None)
-        self._loss_scale = len(known) / max(turns, 1) if self.args.loss_type == "luspo" else 1.0
+        self._loss_scale = self.loss_scale(len(known), turns)
         return fresh_id
 
     def train_critic(self, fresh_id: int) -> None:
@@ -199,7 +195,6 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
         """
         if self.args.algorithm == "filtered_bc":
             return
-        self._iterations += 1
         if fresh_id == self.buffer.next_id:
             logger.warning("No rollout of this batch had a reward: the critic was not trained.")
             return
@@ -229,7 +224,7 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
         outside = (returns < low - 1e-4) | (returns > high + 1e-4)
         _, share, _ = moments(self.accelerator, outside.float().to(self.accelerator.device))
         self.log_metric("archer/outside_support", share.item())
-        if share > 0 and self._iterations == 0:
+        if share > 0 and self.learner.steps_taken == 0:
             raise ValueError(
                 f"The first batch has returns outside of value_min={low} to value_max={high}, {100 * share:.0f}% of them; "
                 f"on this process they reach from {returns.min():.4g} to {returns.max():.4g}. Widen the range."
@@ -322,7 +317,7 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
         prints = gather_object([self.learner.fingerprint()])
         if len(set(prints)) > 1:
             raise RuntimeError("The critic is not the same on all processes: nothing it says can be trusted.")
-        state = self.learner.state() | {"iterations": self._iterations, "warmed_up": self.warmed_up}
+        state = self.learner.state() | {"warmed_up": self.warmed_up}
         state["critic_fingerprint"] = prints[0]
         return state if self._baseline is None else state | self._baseline.state()
 
@@ -330,7 +325,6 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
         self.learner.load_state(state)
         if self._baseline is not None:
             self._baseline.load_state(state)
-        self._iterations = state["iterations"]
         self.warmed_up = state["warmed_up"]
 
     def shard_state(self) -> dict[str, Any]:

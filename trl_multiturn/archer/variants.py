@@ -123,8 +123,23 @@ class ArCHerVariants(TurnHooks):
             torch.tensor([sum(map(len, trajectories))], device=self.accelerator.device).float(), "sum"
         ).item()
         rows = len(trajectories) * self.accelerator.num_processes
-        scale = rows / turns if self.args.loss_type == "luspo" else 1.0
+        scale = self.loss_scale(rows, int(turns))
         return training_batch(trajectories, [scale * weight for weight in weights])
+
+    def loss_scale(self, num_rows: int, num_turns: int) -> float:
+        """
+        Factor that turns TRL's mean over rows into ArCHer's mean over turns; both counted over all processes.
+
+        Args:
+            num_rows (`int`):
+                Rows of the batch.
+            num_turns (`int`):
+                Turns that are trained on.
+
+        Returns:
+            `float`: 1 for a `loss_type` other than `"luspo"`, which normalises by itself.
+        """
+        return num_rows / max(num_turns, 1) if self.args.loss_type == "luspo" else 1.0
 
     def load_logged(self) -> None:
         """
@@ -143,6 +158,6 @@ class ArCHerVariants(TurnHooks):
         self.check_support(trajectories)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         self.buffer.extend(
-            [(len(t.tokens), len(t), t.total_reward, 0) for t in trajectories],
+            [t.summary for t in trajectories],
             {place: t for place, t in enumerate(trajectories) if place % world == rank},
         )

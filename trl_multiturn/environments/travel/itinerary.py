@@ -3,18 +3,24 @@
 import json
 import re
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 
 MAX_CHARS = 50_000
 
-_LOCAL_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}")
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?```", re.DOTALL)
+_LOCAL_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# Far from the ends of the calendar, so that a time can be moved to another zone without overflow.
+_YEARS = range(1900, 2201)
+# Kinds of pydantic's problems whose message needs no value: it is missing, or the message has it.
+_TOLD_WITHOUT_VALUE = ("missing", "value_error", "union_tag_not_found", "union_tag_invalid")
 _MAX_PROBLEMS = 5
+_MAX_PLACE_CHARS = 80
+_MAX_MESSAGE_CHARS = 200
+
+AnyDay = TypeVar("AnyDay", bound=date)
 
 
 class ItineraryError(ValueError):
@@ -25,22 +31,28 @@ def _local_time(value: Any) -> Any:
     if isinstance(value, datetime):
         return value
     if not isinstance(value, str) or not _LOCAL_TIME.fullmatch(value):
-        raise ValueError("must be a local time YYYY-MM-DDTHH:MM")
+        raise ValueError(f"must be a local time YYYY-MM-DDTHH:MM, got {_brief(value)}")
     try:
-        return datetime.fromisoformat(value)
+        return _in_range(datetime.fromisoformat(value))
     except ValueError as error:
-        raise ValueError(f"is no time that exists ({error})") from None
+        raise ValueError(f"is no time that exists ({error}), got {value!r}") from None
 
 
 def _day(value: Any) -> Any:
     if type(value) is date:
         return value
     if not isinstance(value, str) or not _DAY.fullmatch(value):
-        raise ValueError("must be a date YYYY-MM-DD")
+        raise ValueError(f"must be a date YYYY-MM-DD, got {_brief(value)}")
     try:
-        return date.fromisoformat(value)
+        return _in_range(date.fromisoformat(value))
     except ValueError as error:
-        raise ValueError(f"is no date that exists ({error})") from None
+        raise ValueError(f"is no date that exists ({error}), got {value!r}") from None
+
+
+def _in_range(value: AnyDay) -> AnyDay:
+    if value.year not in _YEARS:
+        raise ValueError(f"year must be {_YEARS[0]} to {_YEARS[-1]}")
+    return value
 
 
 LocalTime = Annotated[datetime, BeforeValidator(_local_time)]
@@ -265,7 +277,7 @@ class Itinerary(BaseModel):
 
     def to_json(self) -> str:
         """The shortest text that [`parse_itinerary`] reads as this itinerary."""
-        values = self.model_dump(mode="json", exclude_none=True, exclude_defaults=False)
+        values = self.model_dump(exclude_none=True)
         if not self.feasible:
             del values["days"]
         return json.dumps(_shorten(values), ensure_ascii=False, separators=(",", ":"))
@@ -292,8 +304,7 @@ def parse_itinerary(text: str) -> Itinerary:
         raise ItineraryError(f"the answer must be text, got {type(text).__name__}")
     if len(text) > MAX_CHARS:
         raise ItineraryError(f"the answer has {len(text)} characters, more than {MAX_CHARS}")
-    found = _ANSWER.findall(text) or _FENCE.findall(text)
-    body = (found[-1] if found else text).strip()
+    body = _body(text).strip()
     if not body:
         raise ItineraryError("the answer is empty")
     try:
@@ -315,6 +326,20 @@ def itinerary_schema() -> dict[str, Any]:
     return Itinerary.model_json_schema()
 
 
+def _body(text: str) -> str:
+    # Searched from the end, without patterns: a text full of opening tags must not take quadratic time.
+    end = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, max(end, 0))
+    if start >= 0:
+        return text[start + len("<answer>") : end]
+    parts = text.split("```")
+    if len(parts) < 3:
+        return text
+    block = parts[-2] if len(parts) % 2 else parts[-3]
+    language, newline, rest = block.partition("\n")
+    return rest if newline and language.strip() in ("", "json") else block
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
@@ -328,13 +353,17 @@ def _no_constant(name: str) -> None:
     raise ItineraryError(f"{name} is no number")
 
 
+def _brief(value: Any) -> str:
+    return repr(str(value)[:40])
+
+
 def _explain(error: ValidationError) -> str:
     problems = error.errors(include_url=False, include_input=True)
     told = []
     for problem in problems[:_MAX_PROBLEMS]:
-        message = problem["msg"].removeprefix("Value error, ")
-        value = "" if problem["type"] in ("missing", "value_error") else f", got {str(problem['input'])[:40]!r}"
-        told.append(f"{_place(problem['loc'])}: {message}{value}")
+        message = problem["msg"].removeprefix("Value error, ")[:_MAX_MESSAGE_CHARS]
+        value = "" if problem["type"] in _TOLD_WITHOUT_VALUE else f", got {_brief(problem['input'])}"
+        told.append(f"{_place(problem['loc'])[:_MAX_PLACE_CHARS]}: {message}{value}")
     if len(problems) > _MAX_PROBLEMS:
         told.append(f"and {len(problems) - _MAX_PROBLEMS} more")
     return "; ".join(told)
@@ -355,11 +384,13 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 
 def _shorten(value: Any) -> Any:
-    """Times without seconds, whole prices without a point."""
+    """Times as text without seconds, whole prices without a point."""
     if isinstance(value, dict):
         return {name: _shorten(part) for name, part in value.items()}
     if isinstance(value, list):
         return [_shorten(part) for part in value]
-    if isinstance(value, str) and _LOCAL_TIME.match(value):
-        return value[:16]
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="minutes")
+    if isinstance(value, date):
+        return value.isoformat()
     return int(value) if isinstance(value, float) and value.is_integer() else value

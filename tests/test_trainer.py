@@ -458,8 +458,17 @@ class Stop(TrainerCallback):
         control.should_training_stop = state.global_step == 4
 
 
-@pytest.mark.parametrize("options", [{}, {"num_iterations": 2}, {"gradient_accumulation_steps": 2}])
-def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, options):
+@pytest.mark.parametrize(
+    ("rows", "options"),
+    [
+        (64, {}),
+        (64, {"num_iterations": 2}),
+        (64, {"gradient_accumulation_steps": 2}),
+        (8, {}),  # two epochs behind: TRL's sampler would begin with the first one's order again
+        (6, {}),  # in the middle of the second epoch
+    ],
+)
+def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, rows, options):
     """Real sampling: the curve must depend on the restored random state, weights and data order alone."""
 
     def run(resume=None, callbacks=None):
@@ -472,7 +481,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, options):
                     tmp_path, max_steps=8, save_strategy="steps", save_steps=4, max_completion_length=12, **options
                 )
             ),
-            train_dataset=dataset(64),
+            train_dataset=dataset(rows),
             processing_class=tokenizer,
             environment_factory=Counter,
             callbacks=callbacks,

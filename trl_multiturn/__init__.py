@@ -18,6 +18,14 @@ _NAMES = {
     "IGPOTrainer": "igpo.trainer",
     "MultiTurnGRPOConfig": "config",
     "MultiTurnGRPOTrainer": "trainer",
+    "ReplayArCHerConfig": "replay.config",
+    "ReplayArCHerTrainer": "replay.trainer",
+    "ReplayArguments": "replay.config",
+    "ReplayGRPOConfig": "replay.config",
+    "ReplayGRPOTrainer": "replay.trainer",
+    "ReplayIGPOConfig": "replay.config",
+    "ReplayIGPOTrainer": "replay.trainer",
+    "ReplayMixin": "replay.mixin",
     "Rollouts": "rollouts",
     "StopReason": "rollouts",
     "Turn": "rollouts",
@@ -31,6 +39,14 @@ __all__ = [
     "IGPOTrainer",
     "MultiTurnGRPOConfig",
     "MultiTurnGRPOTrainer",
+    "ReplayArCHerConfig",
+    "ReplayArCHerTrainer",
+    "ReplayArguments",
+    "ReplayGRPOConfig",
+    "ReplayGRPOTrainer",
+    "ReplayIGPOConfig",
+    "ReplayIGPOTrainer",
+    "ReplayMixin",
     "Rollouts",
     "StopReason",
     "Turn",
@@ -44,6 +60,9 @@ if TYPE_CHECKING:
     from .environments.checker import check_environment
     from .igpo.config import IGPOConfig
     from .igpo.trainer import IGPOTrainer
+    from .replay.config import ReplayArCHerConfig, ReplayArguments, ReplayGRPOConfig, ReplayIGPOConfig
+    from .replay.mixin import ReplayMixin
+    from .replay.trainer import ReplayArCHerTrainer, ReplayGRPOTrainer, ReplayIGPOTrainer
     from .rollouts import Rollouts, StopReason, Turn
     from .trainer import MultiTurnGRPOTrainer
 
@@ -51,7 +70,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name.endswith(("Config", "Trainer")):
+    if name.endswith(("Arguments", "Config", "Mixin", "Trainer")):
         from .compat import check_trl
 
         check_trl()

@@ -30,6 +30,11 @@ class TurnHooks:
     num_generations_eval: Any
     scale_rewards: Any
 
+    @property
+    def rolls_out(self) -> bool:
+        """Whether the trainer rolls out prompts, rather than train on what [`stored_batch`] gives alone."""
+        return True
+
     def select_rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """
         Choose the dataset rows of the next generation batch. Called before generation, during training only.

@@ -20,6 +20,7 @@ from .hooks import TurnHooks
 from .metrics import rollout_metrics
 from .reward_funcs import append_reward_funcs, make_stop_penalty
 from .rollouts import Rollouts, StopReason, TrainingBatch, find_turns
+from .sampling import EpochSampler
 from .state import load_shards, load_state, save_shard, save_state
 from .stopping import find_stop_reasons
 from .tools import ToolExecutor
@@ -166,6 +167,9 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         return super()._generate_single_turn(prompt_ids, None, {}, 1)[0]
 
     # --- overrides of TRL
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        return EpochSampler(super()._get_train_sampler(dataset))
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if self.model.training:

@@ -24,7 +24,7 @@ def run(method: str, folder: Path, processes: int) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["neutral", "base", "igpo", "archer"])
+@pytest.mark.parametrize("method", ["neutral", "base", "igpo", "archer", "replay"])
 def test_two_processes_equal_one(tmp_path, method):
     one, two = (run(method, tmp_path, processes) for processes in (1, 2))
     assert (one["processes"], two["processes"]) == (1, 2)
@@ -39,6 +39,10 @@ def test_two_processes_equal_one(tmp_path, method):
         assert two["weights"][name] == pytest.approx(weights, abs=1e-4 if method == "archer" else 1e-5)
     if method == "archer":
         check_critic(one["critic"], two["critic"])
+    if method == "replay":
+        (state,) = one["failures"]
+        assert two["failures"] == [state] * 2
+        assert state["tasks"] and state["graduated"] and max(entry["replay/share"] for entry in two["logs"]) > 0
 
 
 def check_critic(one: dict, two: dict) -> None:

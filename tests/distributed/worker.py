@@ -1,6 +1,6 @@
 """One training run, on as many processes as it is started with; rank 0 writes what came out as JSON.
 
-Usage: worker.py METHOD FOLDER (METHOD: archer, base, igpo or neutral)
+Usage: worker.py METHOD FOLDER (METHOD: archer, base, igpo, neutral or replay)
 """
 
 import json
@@ -30,6 +30,8 @@ from trl_multiturn import (
     IGPOTrainer,
     MultiTurnGRPOConfig,
     MultiTurnGRPOTrainer,
+    ReplayGRPOConfig,
+    ReplayGRPOTrainer,
 )
 
 
@@ -60,6 +62,7 @@ def main(method: str, folder: str) -> None:
         "neutral": (MultiTurnGRPOTrainer, MultiTurnGRPOConfig),
         "igpo": (IGPOTrainer, IGPOConfig),
         "archer": (ArCHerTrainer, ArCHerConfig),
+        "replay": (ReplayGRPOTrainer, ReplayGRPOConfig),
     }[method]
     extra = {}
     if method == "archer":
@@ -71,6 +74,18 @@ def main(method: str, folder: str) -> None:
             "save_strategy": "steps",
             "save_steps": 1,
         }
+    rollouts, steps = 8, 2  # one group over all processes
+    if method == "replay":
+        rollouts, steps = 24, 6  # the second of three groups begins on one process and ends on the other
+        extra = {
+            "replay_every": 2,
+            "replay_ratio": 0.4,
+            "replay_admission": "any_fail",
+            "replay_sampling": "uniform",
+            "replay_graduate_at": 0.6,
+            "replay_max_replays": 2,
+            "success_threshold": 3.0,
+        }
     processes = PartialState(cpu=True).num_processes
     tokenizer = build_tokenizer()
     trainer = type("Run", (Placed, trainer_class), {})(
@@ -79,9 +94,9 @@ def main(method: str, folder: str) -> None:
         args=config_class(
             **settings(
                 folder,
-                max_steps=2,
-                per_device_train_batch_size=8 // processes,
-                num_generations=8,  # one group over all processes
+                max_steps=steps,
+                per_device_train_batch_size=rollouts // processes,
+                num_generations=8,
                 learning_rate=1e-3,
                 **extra,
             )
@@ -106,6 +121,7 @@ def main(method: str, folder: str) -> None:
                 name: value.flatten()[:8].tolist() for name, value in trainer.learner.critic.state_dict().items()
             },
         }
+    failures = gather_object([trainer.failures.state()]) if method == "replay" else []
     if trainer.accelerator.is_main_process:
         skipped = ("time", "runtime", "per_second", "seconds")
         logs = [
@@ -114,7 +130,14 @@ def main(method: str, folder: str) -> None:
             if "loss" in entry
         ]
         weights = {name: value.flatten()[:8].tolist() for name, value in trainer.model.state_dict().items()}
-        result = {"processes": processes, "advantages": advantages, "logs": logs, "weights": weights, "critic": critic}
+        result = {
+            "processes": processes,
+            "advantages": advantages,
+            "logs": logs,
+            "weights": weights,
+            "critic": critic,
+            "failures": failures,
+        }
         Path(folder, f"result_{processes}.json").write_text(json.dumps(result))
     # No finalization, and the trainer stays alive: a thread of gloo's may ask for the interpreter's lock to drop its last
     # tensors just when the process group is destroyed with the lock held (the process hangs) or the interpreter ends (it

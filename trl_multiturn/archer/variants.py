@@ -32,6 +32,11 @@ class ArCHerVariants(TurnHooks):
     train_critic: Any
     check_support: Any
 
+    @property
+    def rolls_out(self) -> bool:
+        """Whether the trainer rolls out prompts: not if `algorithm="offline"`."""
+        return self.args.algorithm != "offline"
+
     def stored_batch(self, rows: list[dict[str, Any]]) -> TrainingBatch | None:
         """
         Logged trajectories, weighted by their utterances' advantages, if `algorithm="offline"`.
@@ -43,7 +48,7 @@ class ArCHerVariants(TurnHooks):
         Returns:
             [`TrainingBatch`] or `None`
         """
-        if self.args.algorithm != "offline":
+        if self.rolls_out:
             return None
         self.train_critic(self.buffer.first_id)
         trajectories = self._fetch(self.buffer.draw(len(rows) * self.accelerator.num_processes))

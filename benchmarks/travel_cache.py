@@ -49,15 +49,14 @@ def different_calls(steps: int) -> list[tuple[str, dict[str, Any]]]:
         day = world.today + timedelta(days=rng.randrange(300))
         trip = {"origin": here, "destination": there, "date": day.isoformat()}
         stay = {"city": here, "check_in": day.isoformat(), "check_out": (day + timedelta(days=2)).isoformat()}
-        call: tuple[str, dict[str, Any]] = rng.choice(
-            [
-                ("search_flights", trip),
-                ("search_trains", trip),
-                ("search_hotels", stay),
-                ("search_pois", {"city": here, "radius_km": rng.randint(10, 400) / 10}),
-                ("search_web", {"query": f"{here} {there}", "top_k": rng.randint(1, 5)}),
-            ]
-        )
+        tools: dict[str, dict[str, Any]] = {
+            "search_flights": trip,
+            "search_trains": trip,
+            "search_hotels": stay,
+            "search_pois": {"city": here, "radius_km": rng.randint(10, 400) / 10},
+            "search_web": {"query": f"{here} {there}", "top_k": rng.randint(1, 5)},
+        }
+        call = rng.choice(list(tools.items()))
         calls[repr(call)] = call
     return list(calls.values())
 

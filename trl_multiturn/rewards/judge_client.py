@@ -102,10 +102,6 @@ class JudgeClient:
         _check_arguments(base_url, model, timeout, max_retries, concurrency)
         self._httpx = require("httpx2", "judge")
         self.base_url = base_url.rstrip("/")
-        try:
-            self._url = self._httpx.URL(f"{self.base_url}/chat/completions")
-        except self._httpx.InvalidURL as error:
-            raise ValueError(f"base_url is no address: {error}") from None
         self.model = model
         self.concurrency = concurrency
         self._timeout = timeout
@@ -187,7 +183,7 @@ class JudgeClient:
     def _exchange(self, body: dict[str, Any]) -> tuple[int, str | None, bytes]:
         deadline = time.monotonic() + self._timeout
         answer = bytearray()
-        with self._client.stream("POST", self._url, json=body) as response:
+        with self._client.stream("POST", f"{self.base_url}/chat/completions", json=body) as response:
             # The client's own limit is for each read: a server that sends a byte now and then would hold us for ever.
             for chunk in response.iter_bytes():
                 answer += chunk
@@ -224,8 +220,12 @@ def read_verdict(answer: str) -> tuple[bool, str] | None:
 
 
 def _check_arguments(base_url: str, model: str, timeout: float, max_retries: int, concurrency: int) -> None:
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(base_url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
         raise ValueError("base_url must be an http or https address, such as 'http://localhost:8000/v1'")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("base_url must hold neither a name, a password nor a query: give the key as api_key")

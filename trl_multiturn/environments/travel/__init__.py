@@ -11,6 +11,7 @@ from .geography import City, Place
 from .itinerary import Itinerary, ItineraryError, itinerary_schema, parse_itinerary
 from .query import Stay, TravelQuery
 from .routes import RouteData
+from .solver import Solution, solve
 from .world import TravelWorld
 
 
@@ -24,6 +25,7 @@ __all__ = [
     "Place",
     "RateLimit",
     "RouteData",
+    "Solution",
     "Stay",
     "ToolCache",
     "ToolError",
@@ -35,4 +37,5 @@ __all__ = [
     "Truncation",
     "itinerary_schema",
     "parse_itinerary",
+    "solve",
 ]

@@ -1,7 +1,6 @@
 """A small round trip by hand, and what the tools said before it."""
 
 import json
-from datetime import date
 from functools import lru_cache
 
 from trl_multiturn.environments.travel import TravelQuery, TravelWorld, parse_itinerary
@@ -57,8 +56,8 @@ def visit(category, start, end):
 def plan():
     """The plan as plain values, so that a test can break it."""
     flights = [json.loads(turn.response) for turn in turns()[:2]]
-    there = next(row for row in flights[0] if "T06:00" < row["depart"][10:] < "T09:00")
-    back = next(row for row in flights[1] if "T15:00" < row["depart"][10:] < "T20:00")
+    there = next(row for row in flights[0] if "T06:00" < row["depart"][10:] < "T09:00" and row["seats_left"] > 3)
+    back = next(row for row in flights[1] if "T12:00" < row["depart"][10:] < "T20:00" and row["seats_left"] > 3)
     hotel = json.loads(turns()[2].response)[0]
     day = "2026-05-0"
     return {
@@ -105,6 +104,3 @@ def messages(calls, answer):
         listed.append({"role": "assistant", "content": "", "tool_calls": made})
         listed += [{"role": "tool", "name": turn.name, "content": turn.response} for turn in mine]
     return [*listed, {"role": "assistant", "content": f"<answer>{answer}</answer>"}]
-
-
-DAY = date(2026, 5, 5)

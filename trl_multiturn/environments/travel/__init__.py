@@ -12,6 +12,7 @@ from .itinerary import Itinerary, ItineraryError, itinerary_schema, parse_itiner
 from .query import Stay, TravelQuery
 from .routes import RouteData
 from .solver import Solution, solve
+from .tasks import TRAVEL_SYSTEM_PROMPT, generate_tasks
 from .world import TravelWorld
 
 
@@ -29,12 +30,14 @@ __all__ = [
     "Stay",
     "ToolCache",
     "ToolError",
+    "TRAVEL_SYSTEM_PROMPT",
     "TransientError",
     "TransientFailures",
     "TravelEnvironment",
     "TravelQuery",
     "TravelWorld",
     "Truncation",
+    "generate_tasks",
     "itinerary_schema",
     "parse_itinerary",
     "solve",

@@ -4,16 +4,14 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 from .itinerary import DayPlan, Hotel, Itinerary, Leg, Meal, Visit
 from .query import TravelQuery
 from .solver_days import Frame, Poi, Timed, schedule_day
 from .solver_options import Bed, Infeasible, LegOption, Obstacle, StayOption, find_legs, find_stays, hops, to_local
+from .world import TravelWorld
 
-
-if TYPE_CHECKING:
-    from .world import TravelWorld
 
 # Combinations of connections and hotels that are tried before the solver gives up.
 MAX_CHAINS = 5_000
@@ -54,7 +52,7 @@ class Solution:
         return f"A plan for {self.cost} US dollars." if self.obstacle is None else self.obstacle.text
 
 
-def solve(query: TravelQuery, world: "TravelWorld | None" = None) -> Solution:
+def solve(query: TravelQuery, world: TravelWorld | None = None) -> Solution:
     """
     Find the cheapest plan for a request, or prove that there is none.
 
@@ -83,10 +81,7 @@ def solve(query: TravelQuery, world: "TravelWorld | None" = None) -> Solution:
         [`ToolError`]: If a city is not known, or a day cannot be searched.
         [`Undecided`]: If too many combinations of connections and hotels would have to be tried.
     """
-    if world is None:
-        from .world import TravelWorld
-
-        world = TravelWorld()
+    world = world if world is not None else default_world()
     try:
         plan = _Search(query, world, change_hotels=False).best()
     except Infeasible as found:
@@ -97,6 +92,12 @@ def solve(query: TravelQuery, world: "TravelWorld | None" = None) -> Solution:
         except Infeasible as found:
             return _refusal(found.obstacle)
     return Solution(_itinerary(plan), plan.cost)
+
+
+@lru_cache(maxsize=1)
+def default_world() -> TravelWorld:
+    """The world that tasks are set in and solved in if none is given: the same one each time."""
+    return TravelWorld()
 
 
 def _refusal(obstacle: Obstacle) -> Solution:
@@ -121,7 +122,7 @@ class _Plan:
 class _Search:
     """One search for the cheapest plan."""
 
-    def __init__(self, query: TravelQuery, world: "TravelWorld", change_hotels: bool) -> None:
+    def __init__(self, query: TravelQuery, world: TravelWorld, change_hotels: bool) -> None:
         self._query, self._world = query, world
         self._legs = [find_legs(query, world, hop) for hop in range(len(query.stays) + 1)]
         self._stays = [find_stays(query, world, stay, change_hotels) for stay in range(len(query.stays))]

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .catalog import WEEKDAYS
 from .query import TravelQuery
 from .solver_options import Bed, LegOption, to_utc
+from .world import TravelWorld
 
-
-if TYPE_CHECKING:
-    from .world import TravelWorld
 
 BUFFER_MINUTES = {"flight": 90, "train": 30}
 MEAL_STARTS = {"lunch": (time(11), time(14, 30)), "dinner": (time(17), time(21))}
@@ -120,9 +118,7 @@ class Timed:
     tz: str | None
 
 
-def schedule_day(
-    query: TravelQuery, world: "TravelWorld", frame: Frame, visits: tuple[Poi, ...]
-) -> list[Timed] | None:
+def schedule_day(query: TravelQuery, world: TravelWorld, frame: Frame, visits: tuple[Poi, ...]) -> list[Timed] | None:
     """
     Times for everything on a day.
 
@@ -159,7 +155,7 @@ def schedule_day(
 class _Orders:
     """The search over the orders of a day's items."""
 
-    def __init__(self, query: TravelQuery, world: "TravelWorld", frame: Frame, slack: int) -> None:
+    def __init__(self, query: TravelQuery, world: TravelWorld, frame: Frame, slack: int) -> None:
         self._world, self._frame, self._slack = world, frame, slack
         self._limit = int(query.max_active_hours * 60)
         self._release = -(10**12)  # no item starts before it

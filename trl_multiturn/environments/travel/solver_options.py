@@ -4,17 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from .arguments import CABINS, SEATS
 from .query import TravelQuery
+from .world import TravelWorld
 
-
-if TYPE_CHECKING:
-    from .world import TravelWorld
 
 _EPOCH = datetime(1970, 1, 1)
+_MINUTE = timedelta(minutes=1)
 _LAST_MINUTE = time(23, 59)
 
 
@@ -180,9 +179,6 @@ def to_local(minutes: int, tz: str) -> datetime:
     return moment.astimezone(_zone(tz)).replace(tzinfo=None)
 
 
-_MINUTE = timedelta(minutes=1)
-
-
 def hops(query: TravelQuery) -> list[tuple[str, str, date]]:
     """
     The ways between cities, each with its day: to the first stay, from stay to stay, and home.
@@ -202,7 +198,7 @@ def hops(query: TravelQuery) -> list[tuple[str, str, date]]:
     return found
 
 
-def find_legs(query: TravelQuery, world: "TravelWorld", hop: int) -> list[LegOption]:
+def find_legs(query: TravelQuery, world: TravelWorld, hop: int) -> list[LegOption]:
     """
     Every flight and train that a hop can take.
 
@@ -275,7 +271,7 @@ def find_legs(query: TravelQuery, world: "TravelWorld", hop: int) -> list[LegOpt
     return list(options.values())
 
 
-def _leg_rows(query: TravelQuery, world: "TravelWorld", here: str, there: str, day: date) -> list[dict[str, Any]]:
+def _leg_rows(query: TravelQuery, world: TravelWorld, here: str, there: str, day: date) -> list[dict[str, Any]]:
     """Rows of all classes, with the number and the class under the same names for flights and trains."""
     found = []
     for cabin in CABINS:
@@ -287,22 +283,31 @@ def _leg_rows(query: TravelQuery, world: "TravelWorld", here: str, there: str, d
     return found
 
 
-def _leg_option(query: TravelQuery, world: "TravelWorld", row: dict[str, Any]) -> LegOption:
+def _leg_option(query: TravelQuery, world: TravelWorld, row: dict[str, Any]) -> LegOption:
     depart, arrive = datetime.fromisoformat(row["depart"]), datetime.fromisoformat(row["arrive"])
     start, end = to_utc(depart, _tz(world, row["origin"])), to_utc(arrive, _tz(world, row["destination"]))
-    names = ("type", "number", "seat", "origin", "destination")
     return LegOption(
-        *(row[name] for name in names), depart, arrive, start, end, row["price"], row["price"] * query.adults
+        type=row["type"],
+        number=row["number"],
+        seat=row["seat"],
+        origin=row["origin"],
+        destination=row["destination"],
+        depart=depart,
+        arrive=arrive,
+        start=start,
+        end=end,
+        price=row["price"],
+        cost=row["price"] * query.adults,
     )
 
 
-def _tz(world: "TravelWorld", place_id: str) -> str:
+def _tz(world: TravelWorld, place_id: str) -> str:
     place = world.place(place_id)
     assert place is not None, f"the world returned a row with an unknown place {place_id}"
     return place.tz
 
 
-def find_stays(query: TravelQuery, world: "TravelWorld", stay: int, change_hotels: bool) -> list[StayOption]:
+def find_stays(query: TravelQuery, world: TravelWorld, stay: int, change_hotels: bool) -> list[StayOption]:
     """
     Ways to spend the nights of a stay.
 
@@ -351,7 +356,7 @@ def _order(option: StayOption) -> tuple[int, int, str]:
     return option.cost, len(option.beds), option.beds[0].hotel
 
 
-def _find_beds(query: TravelQuery, world: "TravelWorld", city: str, day: date, nights: int) -> list[Bed]:
+def _find_beds(query: TravelQuery, world: TravelWorld, city: str, day: date, nights: int) -> list[Bed]:
     tz, check_out = world.city(city).tz, day + timedelta(days=nights)
     closes = to_utc(datetime.combine(day, _LAST_MINUTE), tz)
     found = []
@@ -362,7 +367,7 @@ def _find_beds(query: TravelQuery, world: "TravelWorld", city: str, day: date, n
     return found
 
 
-def _no_bed(query: TravelQuery, world: "TravelWorld", stay: int, city: str, nights: int, first: date) -> Obstacle:
+def _no_bed(query: TravelQuery, world: TravelWorld, stay: int, city: str, nights: int, first: date) -> Obstacle:
     stars = f" with {query.min_star} or more stars" if query.min_star else ""
     days = first.isoformat(), (first + timedelta(days=nights)).isoformat()
     if not world.search_hotels(city, *days, min_star=query.min_star):

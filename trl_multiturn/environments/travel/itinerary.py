@@ -62,21 +62,14 @@ Price = Annotated[float, Field(ge=0, le=1e7, strict=True, allow_inf_nan=False)]
 
 
 class _Item(BaseModel):
+    """Each has a `type` first, since what follows depends on it."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @property
     def span(self) -> tuple[datetime, datetime]:
         """Local times at which the item starts and ends, each of the place it is at."""
         raise AttributeError(f"{type(self).__name__} has no span.")  # every item below has one
-
-
-class _Timed(_Item):
-    start: LocalTime
-    end: LocalTime
-
-    @property
-    def span(self) -> tuple[datetime, datetime]:
-        return self.start, self.end
 
 
 class Leg(_Item):
@@ -141,7 +134,7 @@ class Hotel(_Item):
         return self.check_in, self.check_in
 
 
-class Visit(_Timed):
+class Visit(_Item):
     """
     A visit to a point of interest. `price` is the ticket of one person.
 
@@ -160,10 +153,16 @@ class Visit(_Timed):
 
     type: Literal["visit"]
     id: Id
+    start: LocalTime
+    end: LocalTime
     price: Price
 
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        return self.start, self.end
 
-class Meal(_Timed):
+
+class Meal(_Item):
     """
     A meal, anywhere near where the party is then. Its cost is not counted.
 
@@ -180,9 +179,15 @@ class Meal(_Timed):
 
     type: Literal["meal"]
     meal: Literal["lunch", "dinner"]
+    start: LocalTime
+    end: LocalTime
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        return self.start, self.end
 
 
-class Transfer(_Timed):
+class Transfer(_Item):
     """
     A way within a city, as `plan_route` gave it. Optional: where none is listed, a taxi is assumed, at no cost.
 
@@ -207,7 +212,13 @@ class Transfer(_Timed):
     mode: Literal["walk", "transit", "taxi"]
     origin: Id
     destination: Id
+    start: LocalTime
+    end: LocalTime
     price: Price
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        return self.start, self.end
 
 
 Item = Annotated[Leg | Hotel | Visit | Meal | Transfer, Field(discriminator="type")]

@@ -16,6 +16,7 @@ from trl_multiturn.environments.travel import (
     TransientFailures,
     Truncation,
 )
+from trl_multiturn.environments.travel.backend import begin
 
 from .backends import Constant, Prices
 
@@ -101,6 +102,20 @@ class TestTransientFailures:
         fails(shared.session(), range(50))  # what other rollouts do does not matter
         assert sorted(fails(two, reversed(range(200)))) == forwards
         assert fails(shared.session(), [7, 7, 7, 7]) == fails(shared.session(), [7, 7, 7, 7])
+
+    def test_a_session_begins_anew_under_other_wrappers_too(self):
+        shared = Truncation(RateLimit(TransientFailures(Prices(), 0.3, seed=1), rate=1e6), rows=3)
+        forwards = fails(begin(shared), range(200))
+        assert (
+            forwards == fails(begin(shared), range(200)) != fails(shared, [*range(200), *range(200)])[len(forwards) :]
+        )
+        assert begin(shared.backend.backend.backend) is shared.backend.backend.backend
+
+    def test_sessions_share_one_rate(self):
+        shared = RateLimit(Prices(), rate=0.1, max_wait=0.0)
+        begin(shared).call("search", {})
+        with pytest.raises(TransientError):
+            begin(shared).call("search", {})
 
     def test_another_seed_and_another_version_fail_elsewhere(self):
         kinds = [(Prices("a"), 0), (Prices("a"), 1), (Prices("b"), 0)]

@@ -68,3 +68,18 @@ def ask(backend: Backend, name: str, arguments: dict[str, Any], epoch: int) -> A
     """
     call_at = getattr(backend, "call_at", None)
     return backend.call(name, arguments) if call_at is None else call_at(name, arguments, epoch)
+
+
+def begin(backend: Backend) -> Backend:
+    """
+    The backend for one rollout. One that remembers what a rollout did has a method `session()` that gives each its own.
+
+    Args:
+        backend ([`Backend`]):
+            What all rollouts share.
+
+    Returns:
+        [`Backend`]: What this rollout asks.
+    """
+    session = getattr(backend, "session", None)
+    return backend if session is None else session()

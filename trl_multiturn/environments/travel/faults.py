@@ -1,13 +1,18 @@
 """What real services do to their callers, as wrappers of a backend: limited rates, failures that pass, cut answers."""
 
+import copy
 import json
 import threading
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .backend import Backend, TransientError, ask
+from .backend import Backend, TransientError, ask, begin
 from .call_keys import call_key, canonical_json, chance, normalize_arguments
+
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class _Wrapper:
@@ -19,6 +24,12 @@ class _Wrapper:
     @property
     def version(self) -> str:
         return self.backend.version
+
+    def session(self) -> "Self":
+        """The same wrapper for one rollout."""
+        session = copy.copy(self)
+        session.backend = begin(self.backend)
+        return session
 
     def call(self, name: str, arguments: dict[str, Any]) -> Any:
         return self.call_at(name, arguments, 0)
@@ -52,16 +63,21 @@ class RateLimit(_Wrapper):
         if not (rate > 0 and burst >= 1 and max_wait >= 0):
             raise ValueError(f"rate > 0, burst >= 1 and max_wait >= 0 are needed, got {rate}, {burst}, {max_wait}.")
         super().__init__(backend)
+        self._bucket = _TokenBucket(rate, burst, max_wait)  # one for all sessions
+
+    def call_at(self, name: str, arguments: dict[str, Any], epoch: int) -> Any:
+        """Answers as the backend does, when it is this call's turn."""
+        time.sleep(self._bucket.take())
+        return ask(self.backend, name, arguments, epoch)
+
+
+class _TokenBucket:
+    def __init__(self, rate: float, burst: int, max_wait: float) -> None:
         self._rate, self._burst, self._max_wait = rate, burst, max_wait
         self._tokens, self._filled_at = float(burst), time.monotonic()
         self._lock = threading.Lock()
 
-    def call_at(self, name: str, arguments: dict[str, Any], epoch: int) -> Any:
-        """Answers as the backend does, when it is this call's turn."""
-        time.sleep(self._take())
-        return ask(self.backend, name, arguments, epoch)
-
-    def _take(self) -> float:
+    def take(self) -> float:
         """Takes a token, on credit if there is none, and returns the seconds until it exists."""
         with self._lock:
             now = time.monotonic()
@@ -98,17 +114,22 @@ class TransientFailures(_Wrapper):
             raise ValueError(f"`probability` must be from 0 to 1, got {probability}.")
         super().__init__(backend)
         self._probability, self._seed = probability, seed
+        self._forget()
+
+    def _forget(self) -> None:
         self._attempts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def session(self) -> "TransientFailures":
+    def session(self) -> "Self":
         """
         The same backend for one rollout, with no attempts made yet.
 
         Returns:
             [`TransientFailures`]: To be asked in place of this one until the rollout ends.
         """
-        return TransientFailures(self.backend, self._probability, self._seed)
+        session = super().session()
+        session._forget()
+        return session
 
     def call_at(self, name: str, arguments: dict[str, Any], epoch: int) -> Any:
         """Answers as the backend does, or fails with a [`TransientError`] `"unavailable"`."""

@@ -4,6 +4,7 @@ from .arguments import CATEGORIES
 from .backend import Backend, TransientError
 from .cache import ToolCache
 from .cache_store import CacheError
+from .demonstrations import demonstrate, demonstrations
 from .environment import TravelEnvironment
 from .errors import ToolError
 from .faults import RateLimit, TransientFailures, Truncation
@@ -37,6 +38,8 @@ __all__ = [
     "TravelQuery",
     "TravelWorld",
     "Truncation",
+    "demonstrate",
+    "demonstrations",
     "generate_tasks",
     "itinerary_schema",
     "parse_itinerary",

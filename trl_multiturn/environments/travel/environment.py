@@ -1,12 +1,11 @@
 """The travel sandbox as a TRL environment."""
 
 import json
-from functools import lru_cache
 from typing import Any
 
 from .arguments import check_arguments
 from .backend import Backend
-from .world import TravelWorld
+from .world import default_world
 
 
 class TravelEnvironment:
@@ -32,7 +31,7 @@ class TravelEnvironment:
     def __init__(self, backend: Backend | None = None, max_results: int = 5) -> None:
         if isinstance(max_results, bool) or not isinstance(max_results, int) or max_results < 1:
             raise ValueError(f"`max_results` must be a whole number from 1 on, got {max_results!r}.")
-        self._backend = backend if backend is not None else _default_world()
+        self._backend = backend if backend is not None else default_world()
         self._max_results = max_results
         self.query: str | None = None
         self.tool_calls: list[tuple[str, dict[str, Any], str]] = []
@@ -194,8 +193,3 @@ class TravelEnvironment:
         text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
         self.tool_calls.append((name, checked, text))
         return text
-
-
-@lru_cache(maxsize=1)
-def _default_world() -> TravelWorld:
-    return TravelWorld()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any
 
 from .arguments import TOOL_NAMES, check_arguments
@@ -409,3 +410,14 @@ class TravelWorld:
             [`ToolError`]: `unknown_place` or `different_cities`.
         """
         return self._searches.way(origin_id, destination_id, mode)[1]
+
+
+@lru_cache(maxsize=1)
+def default_world() -> TravelWorld:
+    """
+    The world of everything that is not given one, built once.
+
+    Returns:
+        [`TravelWorld`]: `TravelWorld()`.
+    """
+    return TravelWorld()

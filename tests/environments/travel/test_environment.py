@@ -1,5 +1,6 @@
 import functools
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -72,6 +73,12 @@ class TestContract:
     def test_a_bad_number_of_results_is_refused(self, max_results):
         with pytest.raises(ValueError, match="max_results"):
             TravelEnvironment(WORLD, max_results=max_results)
+
+    def test_a_missing_package_is_told_before_training(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "bm25s", None)
+        with pytest.raises(ImportError, match=r"pip install trl-multiturn\[search\]"):
+            TravelEnvironment(WORLD)
+        TravelEnvironment(Recorder())
 
 
 class TestAnswers:

@@ -463,6 +463,8 @@ class TestRoutes:
             WORLD.plan_route("PEK", "PVG", "taxi")
         with pytest.raises(ToolError, match="different_cities"):
             WORLD.route_minutes("PEK", "PVG")
+        with pytest.raises(ToolError, match="mode must be one of walk, transit, taxi, got 'bike'"):
+            WORLD.route_minutes("PEK", "ST-PEK", "bike")
 
 
 class TestGuides:

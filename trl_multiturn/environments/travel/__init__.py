@@ -10,6 +10,7 @@ from .errors import ToolError
 from .faults import RateLimit, TransientFailures, Truncation
 from .geography import City, Place
 from .itinerary import Itinerary, ItineraryError, itinerary_schema, parse_itinerary
+from .play import play
 from .query import Stay, TravelQuery
 from .routes import RouteData
 from .solver import Solution, solve
@@ -43,5 +44,6 @@ __all__ = [
     "generate_tasks",
     "itinerary_schema",
     "parse_itinerary",
+    "play",
     "solve",
 ]

@@ -157,7 +157,8 @@ class Catalog:
                 Date on which the night begins.
 
         Returns:
-            `dict[str, int]`: `price` of one room a night for a stay that begins with this night, and `rooms_left` in this night.
+            `dict[str, int]`: `price` of one room a night for a stay that begins with this night, and `rooms_left` in
+            this night.
         """
         id, usual = hotel["hotel_id"], _STAR_PRICE[hotel["star"]] * _COST.get(city.country, 1.0)
         level, u = draw(self._seed, "hotel price", id), draw(self._seed, "night", id, night.toordinal())

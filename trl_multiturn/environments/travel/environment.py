@@ -3,14 +3,16 @@
 import json
 from typing import Any
 
+from ..requirements import require
 from .arguments import check_arguments
 from .backend import Backend
-from .world import default_world
+from .world import TravelWorld, default_world
 
 
 class TravelEnvironment:
     """
-    Six tools to plan a trip with. Their answers are JSON; a bad call raises [`ToolError`], which TRL passes on to the model.
+    Six tools to plan a trip with. Their answers are JSON; a bad call raises [`ToolError`], which TRL passes on to the
+    model.
 
     The backend is shared, the state of a rollout is only what it called. Pass a class or
     `functools.partial(TravelEnvironment, backend)` as `environment_factory`.
@@ -20,6 +22,9 @@ class TravelEnvironment:
             What answers the calls; one [`TravelWorld`] for all environments by default.
         max_results (`int`, *optional*, defaults to `5`):
             Most records of one answer. There is no way to see the others but to search more narrowly.
+
+    Raises:
+        `ImportError`: If the backend is a [`TravelWorld`] and `bm25s` is not installed.
 
     Attributes:
         query (`str` or `None`):
@@ -32,6 +37,9 @@ class TravelEnvironment:
         if isinstance(max_results, bool) or not isinstance(max_results, int) or max_results < 1:
             raise ValueError(f"`max_results` must be a whole number from 1 on, got {max_results!r}.")
         self._backend = backend if backend is not None else default_world()
+        if isinstance(self._backend, TravelWorld):
+            # Missing, it would only show as an error that the model sees.
+            require("bm25s", "search")
         self._max_results = max_results
         self.query: str | None = None
         self.tool_calls: list[tuple[str, dict[str, Any], str]] = []

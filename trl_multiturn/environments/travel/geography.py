@@ -156,8 +156,8 @@ class Geography:
     """
     The cities of a world with their airports and stations.
 
-    Coordinates and time zones of airports are `airportsdata`'s; centres and names are the table's in `data/cities.json`.
-    Stations stand at generated points.
+    Coordinates and time zones of airports are `airportsdata`'s; centres and names are the table's in
+    `data/cities.json`. Stations stand at generated points.
 
     Args:
         seed (`int`):

@@ -52,8 +52,8 @@ class Fare:
 @dataclass(frozen=True)
 class RouteData:
     """
-    Real routes and fares. With no routes at all, or for an airport that they do not know, a rule by distance and size of
-    the cities decides instead.
+    Real routes and fares. With no routes at all, or for an airport that they do not know, a rule by distance and size
+    of the cities decides instead.
 
     Args:
         carriers (`Mapping[tuple[str, str], tuple[str, ...]]`, *optional*):

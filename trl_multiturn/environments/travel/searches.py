@@ -117,8 +117,10 @@ class Searches:
             `tuple[float, int, int]`: Kilometres, minutes and US dollars; all 0 if both are the same place.
 
         Raises:
-            [`ToolError`]: `unknown_place` or `different_cities`.
+            [`ToolError`]: `bad_argument`, `unknown_place` or `different_cities`.
         """
+        if mode not in _MODES:
+            raise ToolError("bad_argument", f"mode must be one of {', '.join(_MODES)}, got {shown(str(mode))}.")
         here, there = self._known(origin_id), self._known(destination_id)
         if here.city != there.city:
             where = f"{origin_id} is in {here.city}, {destination_id} in {there.city}"

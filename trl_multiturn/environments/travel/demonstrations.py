@@ -14,11 +14,11 @@ from .environment import TravelEnvironment
 from .errors import ToolError
 from .itinerary import Hotel, Itinerary, Leg, Meal, Visit
 from .query import Level, TravelQuery
-from .solver import Solution, default_world, solve
+from .solver import Solution, solve
 from .solver_days import BUFFER_MINUTES
 from .solver_options import hops
 from .tasks import TRAVEL_SYSTEM_PROMPT, draw_tasks
-from .world import TravelWorld
+from .world import TravelWorld, default_world
 
 
 if TYPE_CHECKING:

@@ -57,9 +57,9 @@ class TravelQuery(BaseModel):
         return_before (`str`, *optional*):
             `HH:MM` on the last day by which the last leg must have arrived.
         categories (`list[str]`, *optional*):
-            Kinds of points of interest, each of which must be visited at least once.
+            Kinds of points of interest, each of which must be visited at least once in a city of the stays.
         meals (`bool`, *optional*, defaults to `False`):
-            Whether every day that is neither the first nor the last needs lunch and dinner.
+            Whether every day that is neither the first nor the last needs lunch and dinner, of 45 minutes or more.
         max_active_hours (`float`, *optional*, defaults to `14`):
             Longest time from the start of a day's first item to the end of its last.
         language (`str`, *optional*, defaults to `"en"`):

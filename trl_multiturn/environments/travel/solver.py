@@ -4,13 +4,12 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import lru_cache
 
 from .itinerary import DayPlan, Hotel, Itinerary, Leg, Meal, Visit
 from .query import TravelQuery
 from .solver_days import Frame, Poi, Timed, schedule_day
 from .solver_options import Bed, Infeasible, LegOption, Obstacle, StayOption, find_legs, find_stays, hops, to_local
-from .world import TravelWorld
+from .world import TravelWorld, default_world
 
 
 # Combinations of connections and hotels that are tried before the solver gives up.
@@ -92,12 +91,6 @@ def solve(query: TravelQuery, world: TravelWorld | None = None) -> Solution:
         except Infeasible as found:
             return _refusal(found.obstacle)
     return Solution(_itinerary(plan), plan.cost)
-
-
-@lru_cache(maxsize=1)
-def default_world() -> TravelWorld:
-    """The world that tasks are set in and solved in if none is given: the same one each time."""
-    return TravelWorld()
 
 
 def _refusal(obstacle: Obstacle) -> Solution:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 from tqdm.auto import tqdm
 
 from .query import Level, TravelQuery
-from .solver import Solution, default_world
+from .solver import Solution
 from .task_queries import SPLITS, draw_query
 from .texts import write_request
-from .world import TravelWorld
+from .world import TravelWorld, default_world
 
 
 if TYPE_CHECKING:

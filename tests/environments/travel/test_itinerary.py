@@ -279,6 +279,8 @@ class TestWrong:
         started = time.perf_counter()
         for text in ("<answer>", "```", "```\n", "</answer>", "\n```json"):
             message(text * (MAX_CHARS // len(text)))
+        keys = ",".join(f'"{i}":1' for i in range(5_000))
+        assert message("{" + keys + ',"4999":1}') == "the key '4999' stands twice in one object"
         assert time.perf_counter() - started < 1
 
 

@@ -69,7 +69,8 @@ class _Item(BaseModel):
     @property
     def span(self) -> tuple[datetime, datetime]:
         """Local times at which the item starts and ends, each of the place it is at."""
-        raise AttributeError(f"{type(self).__name__} has no span.")  # every item below has one
+        item: Any = self  # a leg and a hotel say otherwise; all others have these two
+        return item.start, item.end
 
 
 class Leg(_Item):
@@ -157,10 +158,6 @@ class Visit(_Item):
     end: LocalTime
     price: Price
 
-    @property
-    def span(self) -> tuple[datetime, datetime]:
-        return self.start, self.end
-
 
 class Meal(_Item):
     """
@@ -181,10 +178,6 @@ class Meal(_Item):
     meal: Literal["lunch", "dinner"]
     start: LocalTime
     end: LocalTime
-
-    @property
-    def span(self) -> tuple[datetime, datetime]:
-        return self.start, self.end
 
 
 class Transfer(_Item):
@@ -215,10 +208,6 @@ class Transfer(_Item):
     start: LocalTime
     end: LocalTime
     price: Price
-
-    @property
-    def span(self) -> tuple[datetime, datetime]:
-        return self.start, self.end
 
 
 Item = Annotated[Leg | Hotel | Visit | Meal | Transfer, Field(discriminator="type")]
@@ -352,11 +341,11 @@ def _body(text: str) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ItineraryError(f"the key {twice[:40]!r} stands twice in one object")
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise ItineraryError(f"the key {name[:40]!r} stands twice in one object")
+        values[name] = value
     return values
 
 

@@ -17,6 +17,7 @@ from .verdicts import Check, Verdict
 
 
 BUFFER_MINUTES = {"flight": 90, "train": 30}
+MEAL_MINUTES = 45
 MEAL_STARTS = {"lunch": ("11:00", "14:30"), "dinner": ("17:00", "21:00")}
 _MAX_PROBLEMS = 3
 
@@ -28,13 +29,13 @@ class TrajectoryVerifier:
     | item | passes if |
     |---|---|
     | T1 | the days are exactly those asked for, and each item starts on its day |
-    | T2 | the legs chain, from the origin through the stays in their order, for the nights asked, and back |
+    | T2 | one direct leg each leads from the origin through the stays in their order, for the nights asked, and back |
     | T3 | no item starts before the one listed before it has ended, all times in UTC |
     | T4 | the way from each item to the next fits between them, by taxi or as the listed transfer goes, and no city is changed without a leg |
     | T5 | before each departure there is time for the taxi and a buffer of 90 minutes (flights) or 30 (trains), and each leg arrives after it left |
     | T6 | each visit is within the opening hours of an open day and long enough |
     | T7 | each night of each stay has one bed, in its city, taken not before the arrival and not before the hotel's check-in time |
-    | T8 | nothing is visited twice, each category asked for is visited, and middle days have the meals asked for |
+    | T8 | nothing is visited twice, each category asked for is visited during the stays, and middle days have the meals asked for, 45 minutes or more |
     | T9 | budget, total price, stars, cabin, means of transport, seats, rooms and the times of the first and last leg |
     | T10 | no day is longer than the traveller wants |
 
@@ -114,6 +115,10 @@ def check_route(trip: Trip) -> Check:
     for leg, (_, reached), (left, _) in zip(legs[1:], ends, ends[1:], strict=False):
         if None not in (reached, left) and reached != left:
             problems.append(f"{leg.where}: leaves {left}, but the leg before arrived in {reached}")
+    if len(legs) != len(query.stays) + 1:
+        problems.append(
+            f"{len(legs)} legs for {len(query.stays) + 1} ways, each of which is one direct flight or train"
+        )
     if not problems:
         asked, given = [(stay.city, stay.nights) for stay in query.stays], _stays(legs, ends)
         if asked != given:
@@ -236,10 +241,11 @@ def check_beds(trip: Trip) -> Check:
 
 
 def check_programme(trip: Trip) -> Check:
-    """T8: nothing twice, every category, and the meals of the middle days."""
+    """T8: nothing twice, every category in the cities of the stays, and the meals of the middle days."""
     query = trip.query
     seen: dict[str, str] = {}
     visited, problems = set(), []
+    cities = {stay.city for stay in query.stays}
     meals: set[tuple[date, str]] = set()
     for step in trip.steps:
         if isinstance(step.item, Visit):
@@ -247,16 +253,18 @@ def check_programme(trip: Trip) -> Check:
                 problems.append(f"{step.where}: {step.item.id} again, after {seen[step.item.id]}")
             seen[step.item.id] = step.where
             poi = trip.world.poi(step.item.id)
-            visited.add(poi["category"] if poi else None)
+            if poi and poi["city"] in cities:
+                visited.add(poi["category"])
         elif isinstance(step.item, Meal):
             earliest, latest = MEAL_STARTS[step.item.meal]
-            if earliest <= f"{step.item.start:%H:%M}" <= latest:
+            long_enough = minutes_between(step.start, step.end) >= MEAL_MINUTES
+            if long_enough and earliest <= f"{step.item.start:%H:%M}" <= latest:
                 meals.add((step.item.start.date(), step.item.meal))
     problems += [f"no {category} is visited" for category in query.categories if category not in visited]
     if query.meals:
         for number, day in enumerate(query.dates[1:-1], start=2):
             problems += [
-                f"day {number} has no {meal} that starts from {first} to {last}"
+                f"day {number} has no {meal} of {MEAL_MINUTES} min that starts from {first} to {last}"
                 for meal, (first, last) in MEAL_STARTS.items()
                 if (day, meal) not in meals
             ]
@@ -322,13 +330,11 @@ def _moves(trip: Trip) -> Iterator[tuple[Step, Step | None, int]]:
 
 
 def _stays(legs: list[Step], ends: list[tuple[str | None, str | None]]) -> list[tuple[str | None, int]]:
-    """City and nights between the legs; a city that is left on the day of arrival was only passed through."""
-    stays: list[tuple[str | None, int]] = []
-    for leg, following, (_, city) in zip(legs, legs[1:], ends, strict=False):
-        nights = (following.item.depart.date() - leg.item.arrive.date()).days
-        if nights:
-            stays.append((city, nights))
-    return stays
+    """City and nights between the legs."""
+    return [
+        (city, (following.item.depart.date() - leg.item.arrive.date()).days)
+        for leg, following, (_, city) in zip(legs, legs[1:], ends, strict=False)
+    ]
 
 
 def _check_in_problems(trip: Trip, step: Step, hotel: dict[str, Any] | None, nights: dict[date, str]) -> list[str]:

@@ -11,6 +11,11 @@ from . import __version__
 COMMANDS = {
     "igpo": ("recipes.igpo", "train with IGPO, from --config recipe.yaml or arguments"),
     "archer": ("recipes.archer", "train with ArCHer, from --config recipe.yaml or arguments"),
+    "replay": ("recipes.replay", "train with GRPO and failure replay, from --config recipe.yaml or arguments"),
+    "deeptravel": (
+        "recipes.deeptravel",
+        "cold start, reinforcement learning with failure replay and evaluation of a travel planner",
+    ),
     "demo": ("recipes.demo", "train a small model on search questions, on a CPU, in a few minutes"),
 }
 

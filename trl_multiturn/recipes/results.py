@@ -35,6 +35,15 @@ ARCHER_PANELS = {
     "Turns of a rollout": {"turns/mean": "training", "eval_turns/mean": "evaluation"},
 }
 
+# The same of a run with failure replay.
+REPLAY_PANELS = {
+    "Reward": {"reward": "training", "eval_reward": "held out"},
+    "Groups without learning signal": {"frac_reward_zero_std": "training"},
+    "Failed tasks": {"replay/size": "stored", "replay/graduated": "graduated", "replay/retired": "given up"},
+    "Replays": {"replay/success": "success rate", "replay/share": "share of the batch"},
+    "Turns of a rollout": {"turns/mean": "training", "eval_turns/mean": "held out"},
+}
+
 
 def save_history(log_history: list[dict[str, Any]], path: str | Path) -> None:
     """

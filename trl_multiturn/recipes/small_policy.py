@@ -171,6 +171,7 @@ def warm_start(
     max_steps: int = -1,
     seed: int = 0,
     assistant_only: bool = True,
+    max_length: int = 512,
 ) -> list[dict[str, float]]:
     """
     Fine-tune a model on episodes by TRL's `SFTTrainer`.
@@ -195,6 +196,8 @@ def warm_start(
         assistant_only (`bool`, *optional*, defaults to `True`):
             Whether the loss is on what the assistant writes alone, with a learning rate that falls to 0. Otherwise it is
             on every token, at a constant rate.
+        max_length (`int`, *optional*, defaults to `512`):
+            Tokens after which an episode is cut off.
 
     Returns:
         `list[dict]`: The trainer's log.
@@ -212,7 +215,7 @@ def warm_start(
         weight_decay=0.01,
         num_train_epochs=1,
         max_steps=max_steps,
-        max_length=512,
+        max_length=max_length,
         use_cpu=True,
         bf16=False,
         activation_checkpointing=False,

@@ -39,7 +39,7 @@ class TravelEnvironment:
         self._backend = backend if backend is not None else default_world()
         if isinstance(self._backend, TravelWorld):
             # Missing, it would only show as an error that the model sees.
-            require("bm25s", "search")
+            require("bm25s", "travel")
         self._max_results = max_results
         self.query: str | None = None
         self.tool_calls: list[tuple[str, dict[str, Any], str]] = []

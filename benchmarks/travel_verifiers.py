@@ -3,7 +3,8 @@
     python -m benchmarks.travel_verifiers --check
 
 A corruption is caught if the item of the rubric, or the turn verdict, that must see it fails. The time is that of
-`HierarchicalReward` on a whole completion: reading the plan and the tool responses, both levels, and the claims measured.
+`HierarchicalReward` on a whole completion, of an episode played in the environment or with a corrupted plan: reading the plan
+and the tool responses, both levels, and the claims measured.
 """
 
 import argparse
@@ -17,7 +18,9 @@ from pathlib import Path
 
 from tests.rewards.corruptions import CORRUPTIONS, make_case, measure
 from tests.rewards.travel_case import messages
-from trl_multiturn.environments.travel import Itinerary, TravelQuery, TravelWorld
+from trl_multiturn.environments.travel import TravelQuery, TravelWorld
+from trl_multiturn.environments.travel.demonstrations import NotShown, demonstrate
+from trl_multiturn.environments.travel.solver import Solution
 from trl_multiturn.environments.travel.tasks import draw_tasks
 from trl_multiturn.rewards.verifiers import HierarchicalReward, TrajectoryVerifier
 
@@ -26,25 +29,41 @@ RESULTS = Path(__file__).parent / "results" / "travel_verifiers"
 AIM_CAUGHT, AIM_ALARMS, AIM_SECONDS = 0.99, 0.01, 2e-3
 
 
-def seconds_by_level(
-    tasks: list[tuple[TravelQuery, Itinerary]], world: TravelWorld, seed: int
-) -> dict[str, list[float]]:
-    """Seconds of the whole reward for each plan, good and corrupted, by the level of the task."""
-    reward, rng = HierarchicalReward(trajectory=TrajectoryVerifier(world)), random.Random(seed)
-    found: dict[str, list[float]] = {}
-    for query, itinerary in tasks:
-        case = make_case(query, itinerary, world)
-        cases = [(query.level, case)]
-        if itinerary.feasible:
-            broken = CORRUPTIONS[rng.choice(sorted(CORRUPTIONS))][1](case, rng)
-            cases += [("corrupted", broken)] if broken is not None else []
-        for name, judged in cases:
-            completion = messages(judged.turns, judged.itinerary.to_json())
-            asked = [judged.query.model_dump_json()]
-            started = time.perf_counter()
-            reward([completion], asked)
-            found.setdefault(name, []).append(time.perf_counter() - started)
-    return found
+def played(
+    tasks: list[tuple[TravelQuery, Solution]], world: TravelWorld
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Seconds of the reward by level, and rewards, of the solver's plans as episodes played in the environment."""
+    reward = HierarchicalReward(trajectory=TrajectoryVerifier(world))
+    seconds: dict[str, list[float]] = {}
+    rewards = []
+    for query, solution in tasks:
+        try:
+            completion = demonstrate(query, world, random.Random(query.id), error_rate=0.2, solution=solution)
+        except NotShown:  # the plan needs a record that no answer of five shows
+            continue
+        spent, given = timed(reward, completion, query)
+        seconds.setdefault(query.level, []).append(spent)
+        rewards.append(given)
+    return seconds, rewards
+
+
+def corrupted(tasks: list[tuple[TravelQuery, Solution]], world: TravelWorld, seed: int) -> list[float]:
+    """Seconds of the reward of corrupted plans."""
+    reward, rng, seconds = HierarchicalReward(trajectory=TrajectoryVerifier(world)), random.Random(seed), []
+    for query, solution in tasks:
+        name = rng.choice(sorted(CORRUPTIONS))
+        case = CORRUPTIONS[name][1](make_case(query, solution.itinerary, world), rng) if solution.feasible else None
+        if case is not None:
+            seconds.append(timed(reward, messages(case.turns, case.itinerary.to_json()), case.query)[0])
+    return seconds
+
+
+def timed(reward: HierarchicalReward, completion: list, query: TravelQuery) -> tuple[float, float]:
+    """Seconds that a reward takes, and the reward."""
+    asked = [query.model_dump_json()]
+    started = time.perf_counter()
+    given = reward([completion], asked)
+    return time.perf_counter() - started, given[0]
 
 
 def main() -> None:
@@ -57,13 +76,16 @@ def main() -> None:
 
     world = TravelWorld()
     drawn = itertools.islice(draw_tasks(seed=options.seed, world=world), options.tasks)
-    tasks = [(query, solution.itinerary) for query, _, solution in drawn]
-    measured = measure(tasks, world, options.seed)
-    seconds = seconds_by_level(tasks, world, options.seed)
+    tasks = [(query, solution) for query, _, solution in drawn]
+    measured = measure([(query, solution.itinerary) for query, solution in tasks], world, options.seed)
+    seconds, rewards = played(tasks, world)
+    seconds["corrupted"] = corrupted(tasks, world, options.seed)
 
     rates = [(name, sum(caught), len(caught)) for name, caught in sorted(measured.caught.items())]
     rows = [(name, CORRUPTIONS.get(name, ("any",))[0], n, k, f"{k / n:.4f}") for name, k, n in rates]
-    rows.insert(0, ("good plan", "none", len(tasks), sum(measured.alarms), f"{sum(measured.alarms) / len(tasks):.4f}"))
+    good = {"good plan": measured.alarms, "good episode": [given != 1.0 for given in rewards]}
+    alarms = {name: sum(blamed) / len(blamed) for name, blamed in good.items()}
+    rows = [(name, "none", len(blamed), sum(blamed), f"{alarms[name]:.4f}") for name, blamed in good.items()] + rows
     options.out.mkdir(parents=True, exist_ok=True)
     write(options.out / "corruptions.csv", ("corruption", "must be seen by", "cases", "seen", "rate"), rows)
     times = [
@@ -85,8 +107,8 @@ def main() -> None:
         f"{len(rates)} kinds of corruption, worst rate {min(k / n for _, k, n in rates):.2%}, mean {1e3 * mean:.3f} ms"
     )
     missed = [name for name, k, n in rates if k / n < AIM_CAUGHT]
-    if options.check and (missed or sum(measured.alarms) > AIM_ALARMS * len(tasks) or mean > AIM_SECONDS):
-        sys.exit(f"missed an aim: {missed}, {sum(measured.alarms)} false alarms, {1e3 * mean:.2f} ms")
+    if options.check and (missed or max(alarms.values()) > AIM_ALARMS or mean > AIM_SECONDS):
+        sys.exit(f"missed an aim: {missed}, {alarms} false alarms, {1e3 * mean:.2f} ms")
 
 
 def write(path: Path, header: tuple, rows: list[tuple]) -> None:

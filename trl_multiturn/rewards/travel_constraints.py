@@ -3,10 +3,10 @@
 from typing import Any
 
 from ..environments.travel.itinerary import Hotel, Leg, Transfer, Visit
+from .travel_claims import PRICE_TOLERANCE
 from .travel_trip import Step, Trip, nights_from
 
 
-PRICE_TOLERANCE = 0.5
 TOTAL_TOLERANCE = 1.0
 
 

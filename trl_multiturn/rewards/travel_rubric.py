@@ -11,6 +11,7 @@ from typing import Any
 
 from ..environments.travel import Itinerary, TravelQuery
 from ..environments.travel.itinerary import Hotel, Leg, Meal, Transfer, Visit
+from ..environments.travel.world import default_world
 from .travel_constraints import constraint_problems
 from .travel_trip import Step, Trip, minutes_between, nights_from
 from .verdicts import Check, Verdict
@@ -50,11 +51,7 @@ class TrajectoryVerifier:
     """
 
     def __init__(self, world: Any = None) -> None:
-        if world is None:
-            from ..environments.travel import TravelWorld
-
-            world = TravelWorld()
-        self.world = world
+        self.world = default_world() if world is None else world
 
     def __call__(self, query: TravelQuery, itinerary: Itinerary) -> Verdict:
         """

@@ -152,7 +152,7 @@ def _differences(claims: list[tuple[str, Any]], record: dict[str, Any]) -> list[
                 searched = f"{record.get('check_in')!s:.40} to {record.get('check_out')!s:.40}"
                 wrong.append(f"{nights} nights from {first} instead of {searched}")
         elif not _same(claim, record.get(name)):
-            wrong.append(f"{name} {claim:g}" if isinstance(claim, float) else f"{name} {claim}")
+            wrong.append(f"{name} {claim:.10g}" if isinstance(claim, float) else f"{name} {claim}")
             wrong[-1] += f" instead of {record.get(name)!s:.40}"
     return wrong
 

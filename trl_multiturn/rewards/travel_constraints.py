@@ -25,17 +25,17 @@ def constraint_problems(trip: Trip) -> tuple[list[str], str]:
     total = trip_price(trip)
     problems = []
     if query.budget is not None and total > query.budget:
-        problems.append(f"costs {total:g}, budget {query.budget}")
+        problems.append(f"costs {total:.10g}, budget {query.budget}")
     declared = trip.itinerary.total_price
     if declared is not None and abs(declared - total) > TOTAL_TOLERANCE:
-        problems.append(f"says it costs {declared:g}, the items add up to {total:g}")
+        problems.append(f"says it costs {declared:.10g}, the items add up to {total:.10g}")
     for step in trip.legs:
         problems += _leg_problems(trip, step)
     for step in trip.steps:
         if isinstance(step.item, Hotel):
             problems += _hotel_problems(trip, step)
     problems += _clock_problems(trip)
-    return problems, f"costs {total:g}" + ("" if query.budget is None else f" of {query.budget}")
+    return problems, f"costs {total:.10g}" + ("" if query.budget is None else f" of {query.budget}")
 
 
 def trip_price(trip: Trip) -> float:
@@ -73,7 +73,9 @@ def _leg_problems(trip: Trip, step: Step) -> list[str]:
     paid = {name for name, sold in classes.items() if abs(sold["price"] - item.price) <= PRICE_TOLERANCE}
     if query.cabin is not None and item.type == "flight" and query.cabin not in paid:
         sold = {name: value["price"] for name, value in classes.items()}
-        problems.append(f"{step.where}: {query.cabin} is asked for, {item.id} at {item.price:g} is not that: {sold}")
+        problems.append(
+            f"{step.where}: {query.cabin} is asked for, {item.id} at {item.price:.10g} is not that: {sold}"
+        )
     seats = max((classes[name]["seats_left"] for name in paid), default=None)
     if seats is not None and seats < query.adults:
         problems.append(f"{step.where}: {seats} seats left for {query.adults} adults")

@@ -1,5 +1,6 @@
 """The file of a cache: several processes, kills, forks, threads, damage, a full disk."""
 
+import functools
 import hashlib
 import json
 import os
@@ -38,6 +39,12 @@ def acknowledged(output: bytes) -> list[tuple[int, str]]:
     """What a worker said was committed; the last line may have been cut by a kill."""
     lines = output.decode().split("\n")[:-1]
     return [(int(number), digest) for number, digest in (line.split() for line in lines)]
+
+
+def connection(cache):
+    """The connection of this thread."""
+    with cache._store._connections.use() as found:
+        return found
 
 
 def in_child(function) -> None:
@@ -146,24 +153,96 @@ class TestProcesses:
         with ToolCache(path) as cache:
             assert cache._store.query("SELECT SUM(hits) FROM responses") == [(3,)]
 
-    def test_a_child_that_ends_does_not_take_the_parents_log_with_it(self, path):
-        # Unlike a pool's worker, a forked child that runs to the interpreter's end finalises the objects it inherited.
+    def test_no_connection_goes_into_a_forked_child(self, full):
+        with ToolCache(full) as cache:
+            before = connection(cache)
+
+            def child():
+                assert cache._store._connections._slots == {}
+                with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+                    before.execute("SELECT 1")
+                assert cache.call("search", {"number": 1})
+
+            in_child(child)
+            assert cache.call("search", {"number": 1})
+
+    def test_a_child_goes_on_recording_after_its_parent_has_closed(self, path):
+        cache, pipe = ToolCache(path, Prices(), "record"), os.pipe()
+        cache.call("search", {"number": 0})
+        pid = os.fork()
+        if pid == 0:
+            os.read(pipe[0], 1)
+            cache.call("search", {"number": 1})
+            os._exit(0)  # as if killed: nothing is closed
+        cache.close()
+        os.write(pipe[1], b"x")
+        os.waitpid(pid, 0)
+        with ToolCache(path) as reader:
+            assert reader.stats["records"] == 2
+
+    def test_forks_beside_busy_threads(self, path):
+        with ToolCache(path, Prices(), "record") as cache, ThreadPoolExecutor(3) as pool:
+            done = [pool.submit(lambda n=n: cache.call("search", {"number": n})) for n in range(600)]
+            for number in range(600, 620):
+                in_child(functools.partial(cache.call, "search", {"number": number}))
+            for future in done:
+                future.result()
+            assert cache.stats["records"] == 620
+
+    def test_a_child_that_ends_late_does_not_take_the_log_of_others_with_it(self, path):
+        # Unlike a pool's worker, a forked child that runs to the interpreter's end finalises the connections it inherited. By then
+        # the file has a log of somebody else, who was killed.
         code = f"""
 import os, sys
 from tests.environments.travel.backends import Prices
 from trl_multiturn.environments.travel import ToolCache
 cache = ToolCache({str(path)!r}, Prices(), "record")
 cache.call("search", {{"number": 0}})
+pipe = os.pipe()
 if os.fork() == 0:
     cache.call("search", {{"number": 1}})
+    cache.close()
+    os.close(pipe[1])
+    os.read(pipe[0], 1)
     sys.exit(0)
+cache.close()
+other = os.fork()
+if other == 0:
+    cache.call("search", {{"number": 2}})
+    os.kill(os.getpid(), 9)
+os.waitpid(other, 0)
+os.close(pipe[1])
 os.wait()
-cache.call("search", {{"number": 2}})
-os.kill(os.getpid(), 9)
+os._exit(0)
 """
-        assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
+        assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
         with ToolCache(path) as cache:
             assert cache.stats["records"] == 3
+
+    def test_who_records_a_call_first_decides_its_answer(self, path):
+        class Slow(Constant):
+            def call(self, name, arguments):
+                assert faster.call(name, arguments) == "first"  # recorded by another process in the meantime
+                return "second"
+
+        with ToolCache(path, Constant("first"), "record") as faster, ToolCache(path, Slow(None), "record") as slower:
+            assert slower.call("quote", {}) == "first"
+            assert slower.call("quote", {}) == faster.call("quote", {}) == "first"
+            assert faster.stats["records"] == 1
+
+    def test_many_create_the_file_at_once(self, tmp_path):
+        for attempt in range(10):
+            path, barrier = tmp_path / str(attempt), threading.Barrier(6)
+
+            def create(number, path=path, barrier=barrier):
+                barrier.wait()
+                with ToolCache(path, Prices(), "record") as cache:
+                    cache.call("search", {"number": number})
+
+            with ThreadPoolExecutor(6) as pool:
+                list(pool.map(create, range(6)))
+            with ToolCache(path) as cache:
+                assert cache.stats["records"] == 6
 
 
 class TestThreads:
@@ -184,7 +263,7 @@ class TestThreads:
                 thread = threading.Thread(target=cache.call, args=("search", {"number": number}))
                 thread.start()
                 thread.join()
-            assert len(cache._store._connections) <= 2
+            assert len(cache._store._connections._slots) <= 2
 
 
 class TestDamage:
@@ -268,11 +347,11 @@ class TestFullDisk:
 
     def test_nothing_is_lost_or_half_stored(self, path):
         with ToolCache(path, Prices(), "record") as cache:
-            connection = cache._store._connection()
-            connection.execute("PRAGMA max_page_count = 40")
+            disk = connection(cache)
+            disk.execute("PRAGMA max_page_count = 40")
             done = self.fill(cache)
             self.check(cache, done)
-            connection.execute("PRAGMA max_page_count = 4000")
+            disk.execute("PRAGMA max_page_count = 4000")
             cache.call("search", {"number": len(done)})
             self.check(cache, [*done, len(done)])
         with ToolCache(path) as cache:
@@ -288,6 +367,8 @@ class TestFullDisk:
             with ToolCache(disk / "cache.sqlite", Prices(), "record") as cache:
                 done = self.fill(cache, rows=5000)
                 self.check(cache, done)
+                with pytest.raises(CacheError, match="(full|disk I/O error)"):
+                    ToolCache(disk / "new.sqlite", Prices(), "record")
             with ToolCache(disk / "cache.sqlite") as cache:
                 self.check(cache, done)
         finally:

@@ -417,15 +417,27 @@ class TestReadOnly:
         self.as_nobody(child)
         shared.parent.chmod(0o755)
 
-    def test_a_log_that_cannot_be_read_in_is_not_passed_over(self, shared):
-        # A recorder is at work (or was killed): its log holds records that the file alone has not.
-        with ToolCache(shared, Constant(1), "record", version="prices-1") as recorder:
-            recorder.call("search", {"number": 1})
+    def test_a_log_beside_the_file_is_not_passed_over(self, shared):
+        # A recorder at work, which this process's forks do not disturb: its log holds records that the file alone has not.
+        code = f"""
+import sys
+from tests.environments.travel.backends import Prices
+from trl_multiturn.environments.travel import ToolCache
+cache = ToolCache({str(shared)!r}, Prices(), "record")
+cache.call("search", {{"number": 1}})
+print(flush=True)
+sys.stdin.read()
+"""
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as recorder:
+            recorder.stdout.readline()
             for file in shared.parent.iterdir():
                 file.chmod(0o444)
 
-            def child():
-                with ToolCache(shared, version="prices-1") as cache:
-                    assert cache.call("search", {"number": 1}) == 1
+            def replay():
+                with ToolCache(shared) as cache:
+                    assert cache.call("search", {"number": 1})
 
-            self.as_nobody(child)
+            self.as_nobody(replay)
+            recorder.kill()
+        self.as_nobody(replay)

@@ -1,7 +1,7 @@
 """The records of a tool cache in one SQLite file, for several processes and threads that read and write at once."""
 
 import time
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,9 @@ class Record:
     created_at: float
 
 
+_COLUMNS = tuple(each.name for each in fields(Record))
+
+
 class CacheStore:
     """
     Records and refreshes in one SQLite file.
@@ -116,10 +119,12 @@ class CacheStore:
         Raises:
             [`CacheError`]: If the file cannot be read.
         """
-        columns = "key, tool, arguments, response, error, version, epoch, latency, created_at"
         with self._connections.use() as connection:
-            row = connection.execute(f"SELECT {columns} FROM responses WHERE key = ?", (key,)).fetchone()
-        return None if row is None else Record(*row[:4], bool(row[4]), *row[5:])
+            row = connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM responses WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        values = dict(zip(_COLUMNS, row, strict=True))
+        return Record(**{**values, "error": bool(values["error"])})
 
     def add(self, record: Record) -> bool:
         """

@@ -172,6 +172,7 @@ def warm_start(
     seed: int = 0,
     assistant_only: bool = True,
     max_length: int = 512,
+    group_by_length: bool = False,
 ) -> list[dict[str, float]]:
     """
     Fine-tune a model on episodes by TRL's `SFTTrainer`.
@@ -198,6 +199,8 @@ def warm_start(
             on every token, at a constant rate.
         max_length (`int`, *optional*, defaults to `512`):
             Tokens after which an episode is cut off.
+        group_by_length (`bool`, *optional*, defaults to `False`):
+            Whether a batch is made of episodes of about one length, where they differ much: padding takes time.
 
     Returns:
         `list[dict]`: The trainer's log.
@@ -221,6 +224,7 @@ def warm_start(
         activation_checkpointing=False,
         dataloader_pin_memory=False,
         logging_steps=50,
+        train_sampling_strategy="group_by_length" if group_by_length else "random",
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,

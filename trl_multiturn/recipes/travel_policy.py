@@ -1,7 +1,8 @@
 """A small policy for the travel sandbox, and the command that makes it.
 
-It plans trips between a few cities, asked for in English. It is warm-started by TRL's `SFTTrainer` on demonstrations of the
-solver, and its mistakes are a small model's own: it copies wrong, and has no arithmetic.
+It plans trips between a few cities, asked for in English. It is taught to copy
+([`trl_multiturn.recipes.travel_copying`]), then warm-started by TRL's `SFTTrainer` on demonstrations of the solver. Its
+mistakes are a small model's own: it copies wrong, and has no arithmetic.
 
 ```shell
 python -m trl_multiturn.recipes.travel_policy --output_dir travel_policy
@@ -10,17 +11,29 @@ python -m trl_multiturn.recipes.travel_policy --output_dir travel_policy
 
 from __future__ import annotations
 
+import argparse
 import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .small_policy import CHAT_TEMPLATE, TOOL_TAGS, build_model, build_tokenizer, save_policy, warm_start
+from ..environments.travel.itinerary import Hotel, Leg, Visit, parse_itinerary
+from .small_policy import (
+    CHAT_TEMPLATE,
+    TOOL_TAGS,
+    build_model,
+    build_tokenizer,
+    sampling_trainer,
+    save_policy,
+    warm_start,
+)
 
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerFast
 
     from ..environments.travel import TravelWorld
@@ -61,20 +74,42 @@ def travel_world() -> TravelWorld:
     return TravelWorld(cities=TRAVEL_CITIES)
 
 
-def strip_total(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def shorten(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """
-    Leave the total price out of the itinerary, where it may be left out: a model this small cannot add.
+    Leave out of a demonstration what costs much reading: the calls whose results the plan does not use, and the total price,
+    which a model this small could not add up.
 
     Args:
         messages (`Sequence[dict]`):
             A demonstration.
 
     Returns:
-        `list[dict]`: The same, its last message changed.
+        `list[dict]`: The same plan, found straight away. Every claim of it still has its source.
     """
     *before, last = messages
-    content = re.sub(r',"total_price":[\d.]+(?=\}\s*(</answer>)?$)', "", last["content"])
-    return [*before, {**last, "content": content}]
+    itinerary = parse_itinerary(last["content"])
+    missing = {item.id: _source(item) for _, item in itinerary.items() if isinstance(item, (Leg, Hotel, Visit))}
+    kept = [message for message in before if message["role"] not in ("assistant", "tool")]
+    for call, answer in zip(before, before[1:], strict=False):
+        if answer["role"] != "tool":
+            continue
+        shown = [name for name, source in missing.items() if source.search(answer["content"])]
+        if shown:
+            kept += [call, answer]
+        for name in shown:
+            del missing[name]
+    return [*kept, {**last, "content": itinerary.model_copy(update={"total_price": None}).to_json()}]
+
+
+def _source(item: Leg | Hotel | Visit) -> re.Pattern[str]:
+    """Finds the record of an item in a tool's answer."""
+    if isinstance(item, Leg):
+        return re.compile(rf'_no":"{item.id}"[^}}]*"depart":"{item.depart:%Y-%m-%dT%H:%M}"')
+    if isinstance(item, Hotel):
+        return re.compile(
+            rf'"hotel_id":"{item.id}"[^}}]*"nightly_price":{item.price:.0f},[^}}]*"check_in":"{item.check_in.date()}"'
+        )
+    return re.compile(f'"poi_id":"{item.id}"')
 
 
 def make_tokenizer(world: TravelWorld, texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -111,9 +146,7 @@ def make_tokenizer(world: TravelWorld, texts: Iterable[str]) -> PreTrainedTokeni
     return build_tokenizer(texts, _PIECES, [*tags, *dates, *times], words, vocab_size=1500)
 
 
-def write_demonstrations(
-    world: TravelWorld, n: int, seed: int, levels: Sequence[Level] = LEVELS, error_rate: float = 0.05
-) -> list[list[dict[str, Any]]]:
+def write_demonstrations(world: TravelWorld, n: int, seed: int, levels: Sequence[Level] = LEVELS) -> Dataset:
     """
     Demonstrations of the solver as this policy writes them.
 
@@ -121,18 +154,19 @@ def write_demonstrations(
         world ([`TravelWorld`]):
             The world.
         n (`int`):
-            Number of demonstrations, of the train split.
+            Number of demonstrations, of the train split; a few that no longer pass once they are short are left out.
         seed (`int`):
-            Seed of tasks and mistakes.
+            Seed of the tasks.
         levels (`Sequence[str]`, *optional*):
             Levels of the tasks.
-        error_rate (`float`, *optional*, defaults to `0.05`):
-            Probability that a call is made wrong first and then put right.
 
     Returns:
-        `list[list[dict]]`: Conversations.
+        `Dataset`: Conversations that pass every verifier, in the column `messages`.
     """
+    from datasets import Dataset, Features
+
     from ..environments.travel.demonstrations import demonstrations
+    from ..rewards.verifiers import HierarchicalReward, TrajectoryVerifier
 
     rows = demonstrations(
         n,
@@ -142,58 +176,66 @@ def write_demonstrations(
         world=world,
         system_prompt=None,
         max_results=MAX_RESULTS,
-        error_rate=error_rate,
+        error_rate=0.0,
     )
     # A dataset fills in the keys that a message lacks.
     known = ([{k: v for k, v in message.items() if v is not None} for message in row] for row in rows["messages"])
-    return [strip_total(messages) for messages in known]
+    played = [shorten(messages) for messages in known]
+    rewards = HierarchicalReward(trajectory=TrajectoryVerifier(world))(played, rows["query"])
+    kept = [messages for messages, reward in zip(played, rewards, strict=True) if reward == 1.0]
+    # Arguments differ from tool to tool: without its type, each call would get all others' with nothing in them.
+    return Dataset.from_dict({"messages": kept}, features=Features({"messages": rows.features["messages"]}))
 
 
 def build_policy(
-    output_dir: str | Path, episodes: int = 12_000, batch_size: int = 16, seed: int = 0, max_steps: int = -1
+    output_dir: str | Path,
+    episodes: int = 6_000,
+    batch_size: int = 16,
+    seed: int = 0,
+    max_steps: int = -1,
+    copy_steps: int = 700,
 ) -> list[dict[str, float]]:
     """
-    Make the policy from nothing: tokenizer, demonstrations of the train split, warm start.
+    Make the policy from nothing: tokenizer, lessons in copying, warm start on demonstrations of the train split.
 
     Args:
         output_dir (`str` or `Path`):
             Where the policy is saved: weights in half precision, loaded to float32.
-        episodes (`int`, *optional*, defaults to `12000`):
-            Number of demonstrations, of which two thirds are of easy tasks.
+        episodes (`int`, *optional*, defaults to `6000`):
+            Number of demonstrations.
         batch_size (`int`, *optional*, defaults to `16`):
             Demonstrations a step.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the demonstrations, the weights and the order.
         max_steps (`int`, *optional*, defaults to `-1`):
-            Number of steps of each of the two passes; -1 is until its demonstrations have been seen.
+            Number of steps of the warm start; -1 is until all demonstrations have been seen.
+        copy_steps (`int`, *optional*, defaults to `700`):
+            Number of steps of [`learn_to_copy`].
 
     Returns:
         `list[dict]`: The log of the warm start.
     """
-    from datasets import Dataset
     from transformers import set_seed
+
+    from .travel_copying import learn_to_copy
 
     set_seed(seed)
     world = travel_world()
-    easy = write_demonstrations(world, 2 * episodes // 3, seed, ["easy"])
-    mixed = write_demonstrations(world, episodes - len(easy), seed + 1, LEVELS)
-    tokenizer = make_tokenizer(world, map(render, [*easy[:1_000], *mixed[:1_000]]))
+    played = write_demonstrations(world, episodes, seed)
+    tokenizer = make_tokenizer(world, map(render, played[:2_000]["messages"]))
     model = build_model(tokenizer, hidden_size=128, intermediate_size=320)
-    log: list[dict[str, float]] = []
-    # Every token of short trips first: an answer repeats the search it answers, so copying is learned from the results too,
-    # and sooner.
-    for played, assistant_only in ((easy, False), (mixed, True)):
-        log += warm_start(
-            model,
-            tokenizer,
-            Dataset.from_list([{"messages": messages} for messages in played]),
-            output_dir,
-            batch_size=batch_size,
-            max_steps=max_steps,
-            seed=seed,
-            assistant_only=assistant_only,
-            max_length=MAX_TRIP_TOKENS,
-        )
+    learn_to_copy(model, tokenizer, world, copy_steps, max_results=MAX_RESULTS, seed=seed)
+    log = warm_start(
+        model,
+        tokenizer,
+        played,
+        output_dir,
+        batch_size=batch_size,
+        max_steps=max_steps,
+        seed=seed,
+        max_length=MAX_TRIP_TOKENS,
+        group_by_length=True,
+    )
     save_policy(model, tokenizer, output_dir)
     return log
 
@@ -213,3 +255,73 @@ def render(messages: Sequence[dict[str, Any]]) -> str:
 
     rendered: Any = render_jinja_template([list(messages)], chat_template=CHAT_TEMPLATE)
     return rendered[0][0]
+
+
+def measure_policy(policy: str | Path, tasks: int = 120, samples: int = 2, seed: int = 0) -> dict[str, float]:
+    """
+    Sample rollouts of a policy on held-out tasks by TRL's `GRPOTrainer`, at temperature 1.
+
+    Args:
+        policy (`str` or `Path`):
+            Folder of the policy.
+        tasks (`int`, *optional*, defaults to `120`):
+            Number of tasks.
+        samples (`int`, *optional*, defaults to `2`):
+            Rollouts of each task.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of sampling.
+
+    Returns:
+        `dict[str, float]`: Means of what [`HierarchicalReward`] logs.
+    """
+    from ..environments.travel import TravelEnvironment, generate_tasks
+    from ..rewards.verifiers import HierarchicalReward, TrajectoryVerifier
+
+    world = travel_world()
+    rows = generate_tasks(tasks, split="test", levels=LEVELS, language="en", world=world, system_prompt=None)
+    with sampling_trainer(
+        policy,
+        rows,
+        partial(TravelEnvironment, world, max_results=MAX_RESULTS),
+        HierarchicalReward(trajectory=TrajectoryVerifier(world)),
+        samples=samples,
+        max_completion_length=MAX_TRIP_TOKENS,
+        max_turn_tokens=MAX_TURN_TOKENS,
+        max_turns=MAX_TURNS,
+        seed=seed,
+    ) as trainer:
+        trainer.evaluate()
+    told = next(entry for entry in reversed(trainer.state.log_history) if "eval_verifier/pass" in entry)
+    prefix = "eval_verifier/"
+    return {name.removeprefix(prefix): float(value) for name, value in told.items() if name.startswith(prefix)}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    The command.
+
+    Args:
+        arguments (`Sequence[str]`, *optional*):
+            Command line; `sys.argv` by default.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m trl_multiturn.recipes.travel_policy",
+        description="Make the small policy of the travel sandbox: tokenizer, demonstrations, warm start, measurement.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--output_dir", required=True, help="folder that the policy is saved in")
+    parser.add_argument("--episodes", type=int, default=6_000, help="number of demonstrations")
+    parser.add_argument("--copy_steps", type=int, default=700, help="steps that teach copying, before the warm start")
+    parser.add_argument("--batch_size", type=int, default=16, help="demonstrations a step")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything")
+    parser.add_argument("--tasks", type=int, default=120, help="held-out tasks to measure on; 0: no measuring")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    build_policy(args.output_dir, args.episodes, args.batch_size, args.seed, copy_steps=args.copy_steps)
+    if args.tasks:
+        for name, value in measure_policy(args.output_dir, args.tasks, seed=args.seed).items():
+            logger.info("%s: %.3f", name, value)
+
+
+if __name__ == "__main__":
+    main()

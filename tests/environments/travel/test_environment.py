@@ -76,7 +76,7 @@ class TestContract:
 
     def test_a_missing_package_is_told_before_training(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "bm25s", None)
-        with pytest.raises(ImportError, match=r"pip install trl-multiturn\[search\]"):
+        with pytest.raises(ImportError, match=r"pip install trl-multiturn\[travel\]"):
             TravelEnvironment(WORLD)
         TravelEnvironment(Recorder())
 
@@ -165,3 +165,22 @@ class TestState:
             told = list(pool.map(episode, environments))
         assert all(answers == told[0] for answers in told)
         assert all(len(environment.tool_calls) == 5 * len(CALLS) for environment in environments)
+
+
+def test_every_rollout_of_a_group_meets_the_same_failures():
+    from trl_multiturn.environments.travel import ToolError, TransientFailures
+
+    shared = TransientFailures(TravelWorld(cities=["Beijing", "Shanghai", "Tokyo"]), probability=0.5, seed=0)
+    environments = [TravelEnvironment(shared) for _ in range(3)]
+    for environment in environments:
+        environment.reset()
+
+    def outcome(environment, day):
+        try:
+            return environment.search_flights("Beijing", "Shanghai", f"2026-03-{day:02d}")
+        except ToolError as error:
+            return str(error)
+
+    seen = [[outcome(environment, day) for day in (1, 1, 2, 2, 3)] for environment in environments]
+    assert seen[0] == seen[1] == seen[2]
+    assert any("transient" in text or "try again" in text.lower() for text in seen[0])

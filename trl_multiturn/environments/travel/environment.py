@@ -5,7 +5,7 @@ from typing import Any
 
 from ..requirements import require
 from .arguments import check_arguments
-from .backend import Backend
+from .backend import Backend, begin
 from .world import TravelWorld, default_world
 
 
@@ -36,8 +36,9 @@ class TravelEnvironment:
     def __init__(self, backend: Backend | None = None, max_results: int = 5) -> None:
         if isinstance(max_results, bool) or not isinstance(max_results, int) or max_results < 1:
             raise ValueError(f"`max_results` must be a whole number from 1 on, got {max_results!r}.")
-        self._backend = backend if backend is not None else default_world()
-        if isinstance(self._backend, TravelWorld):
+        self._shared = backend if backend is not None else default_world()
+        self._backend: Backend = self._shared
+        if isinstance(self._shared, TravelWorld):
             # Missing, it would only show as an error that the model sees.
             require("bm25s", "travel")
         self._max_results = max_results
@@ -46,6 +47,7 @@ class TravelEnvironment:
 
     def reset(self, **row: Any) -> None:
         # No docstring section for arguments: of the columns that TRL passes, `query` is the only one that matters.
+        self._backend = begin(self._shared)
         self.query = row.get("query")
         self.tool_calls = []
 

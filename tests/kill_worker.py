@@ -1,23 +1,12 @@
 """Trains with IGPO, sampling for real. Usage: kill_worker.py FOLDER [die|resume]: `die` ends the process by SIGKILL."""
 
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 
-from transformers import TrainerCallback
-
+from tests.killing import Die
 from tests.tiny import QuietCounter, answer_length, build_model, build_tokenizer, dataset, settings
 from trl_multiturn import IGPOConfig, IGPOTrainer
-
-
-class Die(TrainerCallback):
-    """In the middle of a step, between two checkpoints."""
-
-    def on_substep_end(self, args, state, control, **kwargs):
-        if state.global_step == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(folder: str, how: str = "") -> None:
@@ -38,7 +27,7 @@ def main(folder: str, how: str = "") -> None:
         dataset(64, answers=["Paris"] * 64),
         processing_class=build_tokenizer(),
         environment_factory=QuietCounter,
-        callbacks=[Die()] if how == "die" else None,
+        callbacks=[Die(5)] if how == "die" else None,
     )
     trainer.train(resume_from_checkpoint=how == "resume")
     curve = [(e["step"], e["loss"], e["grad_norm"]) for e in trainer.state.log_history if "loss" in e]

@@ -2,24 +2,13 @@
 
 import hashlib
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 
-from transformers import TrainerCallback
-
 from tests.archer.tiny import QUICK
+from tests.killing import Die
 from tests.tiny import QuietCounter, answer_length, build_model, build_tokenizer, dataset, settings
 from trl_multiturn import ArCHerConfig, ArCHerTrainer
-
-
-class Die(TrainerCallback):
-    """In the middle of a step, between two checkpoints."""
-
-    def on_substep_end(self, args, state, control, **kwargs):
-        if state.global_step == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def digest(state: dict) -> dict[str, str]:
@@ -53,7 +42,7 @@ def main(folder: str, how: str = "") -> None:
         dataset(64),
         processing_class=build_tokenizer(),
         environment_factory=QuietCounter,
-        callbacks=[Die()] if how == "die" else None,
+        callbacks=[Die(3)] if how == "die" else None,
     )
     trainer.train(resume_from_checkpoint=how == "resume")
     result = {

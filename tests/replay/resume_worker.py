@@ -1,23 +1,12 @@
 """Trains with failure replay, sampling for real. Usage: resume_worker.py FOLDER [die|resume]: `die` ends it by SIGKILL."""
 
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 
-from transformers import TrainerCallback
-
+from tests.killing import Die
 from tests.tiny import build_model, build_tokenizer, dataset, settings
 from trl_multiturn import ReplayGRPOConfig, ReplayGRPOTrainer
-
-
-class Die(TrainerCallback):
-    """In the middle of a step, between two checkpoints."""
-
-    def on_substep_end(self, args, state, control, **kwargs):
-        if state.global_step == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def even_length(completion_ids, **kwargs) -> list[float]:
@@ -48,7 +37,7 @@ def main(folder: str, how: str = "") -> None:
         ),
         dataset(32),
         processing_class=build_tokenizer(),
-        callbacks=[Die()] if how == "die" else None,
+        callbacks=[Die(5)] if how == "die" else None,
     )
     trainer.train(resume_from_checkpoint=how == "resume")
     result = {

@@ -1,15 +1,33 @@
 """The documentation against the code: blocks run, names are explained, links lead somewhere."""
 
 import dataclasses
+import inspect
+import random
 import re
 from pathlib import Path
 
 import pytest
+from trl import ScriptArguments
 
 import trl_multiturn
 from tests.archer.tiny import QUICK, make
-from tests.tiny import Counter, answer_length, build_model, build_tokenizer, dataset, settings, train
-from trl_multiturn import ArCHerConfig, IGPOConfig, IGPOTrainer, MultiTurnGRPOConfig
+from tests.tiny import Counter, QuietCounter, answer_length, build_model, build_tokenizer, dataset, settings, train
+from trl_multiturn import (
+    ArCHerConfig,
+    IGPOConfig,
+    IGPOTrainer,
+    MultiTurnGRPOConfig,
+    ReplayArguments,
+    ReplayGRPOConfig,
+    ReplayGRPOTrainer,
+)
+from trl_multiturn.environments import travel
+from trl_multiturn.environments.travel import TravelEnvironment, TravelQuery, TravelWorld, demonstrate, generate_tasks
+from trl_multiturn.environments.travel.world import default_world
+from trl_multiturn.recipes.deeptravel import DeepTravelScriptArguments
+from trl_multiturn.recipes.replay import ReplayScriptArguments
+from trl_multiturn.rewards.judge import JudgeClient, JudgeTrajectoryVerifier, JudgeTurnVerifier
+from trl_multiturn.rewards.verifiers import HierarchicalReward
 
 
 ROOT = Path(__file__).parents[1]
@@ -22,9 +40,22 @@ OWN_METRICS = (
     "turn_advantage/",
     "igpo/",
     "archer/",
+    "replay/",
+    "verifier/",
+    "judge/",
     "tools/timeouts",
     "rewards/missing",
 )
+
+
+PAGES_THAT_RUN = [
+    "README.md",
+    "docs/quickstart.md",
+    "docs/igpo.md",
+    "docs/archer.md",
+    "docs/replay.md",
+    "docs/travel.md",
+]
 
 
 def blocks(page: str, language: str = "python") -> list[str]:
@@ -60,8 +91,14 @@ def tiny_runs(monkeypatch, tmp_path):
         tiny = settings(tmp_path, max_steps=1, per_device_train_batch_size=4, max_completion_length=16)
         return ArCHerConfig(**{**tiny, **QUICK, **kept, "output_dir": str(tmp_path / options["output_dir"])})
 
+    def quick_replay(**options):
+        tiny = settings(tmp_path, max_steps=1, per_device_train_batch_size=4, max_completion_length=16)
+        kept = {name: options[name] for name in ("task_id_column", "replay_every", "replay_ratio") if name in options}
+        return ReplayGRPOConfig(**{**tiny, **kept, "output_dir": str(tmp_path / options["output_dir"])})
+
     def run(page):
         monkeypatch.setattr(trl_multiturn, "IGPOConfig", quick)
+        monkeypatch.setattr(trl_multiturn, "ReplayGRPOConfig", quick_replay)
         monkeypatch.setattr(trl_multiturn, "ArCHerConfig", quick_archer)
         namespace = {}
         for code in blocks(page):
@@ -72,7 +109,7 @@ def tiny_runs(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/igpo.md", "docs/archer.md"])
+@pytest.mark.parametrize("page", PAGES_THAT_RUN)
 def test_blocks_run(tiny_runs, page):
     namespace = tiny_runs(page)
     assert namespace["trainer"].state.global_step == 1
@@ -132,6 +169,45 @@ def test_every_metric_of_archer_is_explained(tmp_path, overrides, expected):
     assert unexplained(logged) == []
 
 
+def test_every_metric_of_replay_is_explained(tmp_path):
+    trainer = train(
+        tmp_path,
+        environment=QuietCounter,
+        trainer_class=ReplayGRPOTrainer,
+        reward_funcs=lambda completions, **kwargs: [0.0] * len(completions),
+        rows=24,
+        max_steps=3,
+        replay_every=1,
+    )
+    logged = own_metrics(trainer)
+    assert {"replay/success", "replay/evicted"} <= logged
+    assert unexplained(logged) == []
+
+
+class Judge(JudgeClient):
+    """A judge that nobody is asked for."""
+
+    def _ask(self, body, counts):
+        return '{"verdict": 1, "reason": "it is so"}'
+
+
+def test_every_metric_of_the_verifiers_is_explained():
+    world, logged = default_world(), set()
+    rows = generate_tasks(4, seed=1)
+    queries = [TravelQuery.model_validate_json(row["query"]) for row in rows]
+    completions = [demonstrate(query, world, random.Random(0)) for query in queries]
+    client = Judge("http://localhost:1/v1", "judge")
+    judged = HierarchicalReward(trajectory=JudgeTrajectoryVerifier(client), turn=JudgeTurnVerifier(client))
+    for reward in (HierarchicalReward(), judged):
+        given = reward(
+            completions, rows["query"], level=rows["level"], log_metric=lambda name, value: logged.add(name)
+        )
+        assert given == [1.0] * 4
+    assert {"verifier/fail/T10", "verifier/fail/judge", "verifier/pass/infeasible", "judge/calls"} <= logged
+    assert logged == {name for name in logged if name.startswith(OWN_METRICS)}
+    assert unexplained(logged) == []
+
+
 def own_metrics(trainer) -> set[str]:
     return {name for entry in trainer.state.log_history for name in entry if name.startswith(OWN_METRICS)}
 
@@ -148,7 +224,7 @@ def unexplained(logged: set[str]) -> list[str]:
     return [name for name in sorted(logged) if not is_explained(name)]
 
 
-@pytest.mark.parametrize("config", [MultiTurnGRPOConfig, IGPOConfig, ArCHerConfig])
+@pytest.mark.parametrize("config", [MultiTurnGRPOConfig, IGPOConfig, ArCHerConfig, ReplayArguments])
 def test_every_field_is_mentioned(config):
     inherited = {
         field.name
@@ -190,3 +266,25 @@ def test_files_that_the_pages_name_exist():
 def test_every_public_name_is_in_the_reference():
     reference = (ROOT / "docs" / "api.md").read_text()
     assert [name for name in trl_multiturn.__all__ if f"::: trl_multiturn.{name}\n" not in reference] == []
+
+
+def test_every_name_of_the_travel_package_is_in_the_reference():
+    reference = (ROOT / "docs" / "api.md").read_text()
+    section = reference.split("::: trl_multiturn.environments.travel\n")[1].split(":::")[0]
+    assert [name for name in travel.__all__ if f"- {name}\n" not in section] == []
+
+
+def test_every_tool_of_the_travel_sandbox_and_its_arguments_are_told():
+    page = (ROOT / "docs" / "travel.md").read_text()
+    for name in TravelWorld.tool_names:
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        arguments = list(inspect.signature(getattr(TravelEnvironment, name)).parameters)[1:]
+        assert [argument for argument in arguments if f"`{argument}`" not in row] == []
+
+
+@pytest.mark.parametrize("arguments", [ReplayScriptArguments, DeepTravelScriptArguments])
+def test_every_argument_of_the_travel_commands_is_told(arguments):
+    page = (ROOT / "docs" / "travel.md").read_text()
+    of_trl = {field.name for field in dataclasses.fields(ScriptArguments)}
+    own = {field.name for field in dataclasses.fields(arguments)} - of_trl
+    assert [name for name in sorted(own) if f"`{name}`" not in page] == []

@@ -269,9 +269,10 @@ def sampling_trainer(
     max_turn_tokens: int,
     max_turns: int,
     seed: int = 0,
+    temperature: float = 1.0,
 ) -> Iterator[GRPOTrainer]:
     """
-    A `GRPOTrainer` whose `evaluate` samples rollouts of a policy, at temperature 1, on the CPU.
+    A `GRPOTrainer` whose `evaluate` samples rollouts of a policy on the CPU.
 
     Args:
         policy (`str` or `Path`):
@@ -292,6 +293,8 @@ def sampling_trainer(
             Most rounds of tool calls.
         seed (`int`, *optional*, defaults to `0`):
             Seed of sampling.
+        temperature (`float`, *optional*, defaults to `1.0`):
+            Temperature of sampling.
 
     Yields:
         `GRPOTrainer`: The trainer. Its working folder, in which nothing is saved, is removed at the end.
@@ -315,6 +318,7 @@ def sampling_trainer(
                 max_completion_length=max_completion_length,
                 generation_kwargs={"max_new_tokens": max_turn_tokens},
                 max_tool_calling_iterations=max_turns,
+                temperature=temperature,
                 use_cpu=True,
                 bf16=False,
                 activation_checkpointing=False,

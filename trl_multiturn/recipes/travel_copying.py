@@ -1,7 +1,8 @@
 """Lessons in copying, for the warm start of [`trl_multiturn.recipes.travel_policy`].
 
-A plan repeats what the tools said. In whole trips a small model is slow to find that out, since little of them is repeated and
-much lies between; a tool's answer followed by one of its records as an item of an itinerary teaches it in minutes.
+Searches repeat what the user said, and a plan what the tools said. In whole trips a small model is slow to find that out, since
+little of them is repeated and much lies between. A request followed by the searches for it, and a tool's answer followed by one
+of its records as an item of an itinerary, teach it in minutes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ import logging
 import random
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
+
+from ..environments.travel.query import Stay, TravelQuery
+from ..environments.travel.task_queries import network
+from ..environments.travel.texts import write_request
 
 
 if TYPE_CHECKING:
@@ -36,7 +41,7 @@ def learn_to_copy(
     seed: int = 0,
 ) -> list[float]:
     """
-    Teach a model to write a record of a tool's answer as an item of an itinerary.
+    Teach a model to write searches for a request, and a record of a tool's answer as an item of an itinerary.
 
     Args:
         model (`PreTrainedModel`):
@@ -104,8 +109,10 @@ def _batch(
 
 
 def _lesson(world: TravelWorld, rng: random.Random, max_results: int) -> tuple[str, str]:
-    """A tool's answer, and an item that repeats one of its records."""
-    kind = rng.choice(["flight", "flight", "train", "hotel", "visit"])
+    """Something to read, and what repeats a part of it."""
+    kind = rng.choice(["request", "request", "flight", "flight", "train", "hotel", "visit"])
+    if kind == "request":
+        return _request(world, rng)
     day = world.today + timedelta(days=rng.randrange(1, _DAYS))
     here, there = rng.sample(world.cities, 2)
     nights = rng.randint(1, 3)
@@ -121,6 +128,34 @@ def _lesson(world: TravelWorld, rng: random.Random, max_results: int) -> tuple[s
     shown = records[start : start + max_results]
     item = _item(kind, rng.choice(shown), day, nights)
     return f"<tool_response>{_dump(shown)}</tool_response>", _dump(item)
+
+
+def _request(world: TravelWorld, rng: random.Random) -> tuple[str, str]:
+    """A request, and the plain searches for its trip."""
+    route = list(rng.choice(network(world).connected["train"]))
+    rng.shuffle(route)
+    if rng.random() < 0.3:
+        route.append(rng.choice([city for city in world.cities if city not in route]))
+    stays = [Stay(city=city, nights=rng.randint(1, 3)) for city in route[1:]]
+    day = world.today + timedelta(days=rng.randrange(1, _DAYS))
+    query = TravelQuery(
+        id="lesson", level="easy", origin=route[0], stays=stays, start_date=day, adults=rng.randint(1, 4)
+    )
+    calls = []
+    for here, stay in zip(route, stays, strict=False):
+        leave = day + timedelta(days=stay.nights)
+        calls.append(("search_flights", {"origin": here, "destination": stay.city, "date": f"{day}"}))
+        calls.append(("search_hotels", {"city": stay.city, "check_in": f"{day}", "check_out": f"{leave}"}))
+        day = leave
+    calls.append(("search_flights", {"origin": route[-1], "destination": route[0], "date": f"{day}"}))
+    said = (
+        f'<tool_call>{{"name": "{name}", "arguments": {json.dumps(arguments)}}}</tool_call>'
+        for name, arguments in calls
+    )
+    return (
+        f"<|im_start|>user\n{write_request(query, rng)}<|im_end|>",
+        "".join(f"<|im_start|>assistant\n{call}<|im_end|>" for call in said),
+    )
 
 
 def _item(kind: str, record: dict[str, Any], day: date, nights: int) -> dict[str, Any]:

@@ -1,21 +1,20 @@
 """`trl-multiturn deeptravel`: cold start on demonstrations, reinforcement learning with failure replay, evaluation."""
 
 import copy
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import gather_object
+from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
 
-from ..evaluation import bootstrap_interval
 from ..replay.config import ReplayGRPOConfig
-from .results import REPLAY_PANELS
-from .script import finish, make_script_parser, run_script, set_model_init_kwargs
-from .travel_task import TravelArguments, TravelTask, load_travel_task, make_world
+from .results import REPLAY_PANELS, save_json
+from .script import leave, make_script_parser, run_script, save_results, set_model_init_kwargs
+from .travel_evaluation import evaluate, print_report
+from .travel_task import TravelArguments, TravelTask, check_travel_arguments, load_travel_task
 
 
 logger = logging.get_logger(__name__)
@@ -42,6 +41,10 @@ _SHARED_SETTINGS = (
 COLD_START = "cold_start"
 POLICY = "policy"
 EVALUATION = "evaluation.json"
+# What a model given by name is called in the report, if no stage has left any.
+MODEL = "model"
+# The last file that a stage writes.
+_DONE = "trainer_state.json"
 
 
 @dataclass
@@ -105,26 +108,36 @@ def main(script_args: DeepTravelScriptArguments, training_args: ReplayGRPOConfig
     """
     stages = STAGES if script_args.stage == "all" else (script_args.stage,)
     folder = Path(str(training_args.output_dir))
-    task = load_travel_task(script_args, training_args.seed)
+    task = load_travel_task(script_args)
+    trainer: Any = None
     if "sft" in stages and not _is_done(folder / COLD_START, script_args.stage):
-        cold_start(script_args, training_args, model_args, task)
+        trainer = cold_start(script_args, training_args, model_args, task)
     if "rl" in stages and not _is_done(folder / POLICY, script_args.stage):
-        reinforce(training_args, model_args, task)
+        trainer = reinforce(script_args, training_args, model_args, task)
     if "eval" in stages:
+        models: dict[str, Any] = {
+            name: folder / name for name in (COLD_START, POLICY) if (folder / name / _DONE).is_file()
+        }
         report = {}
-        for name in (COLD_START, POLICY):
-            if _holds_model(folder / name):
-                report[name] = evaluate(folder / name, script_args, training_args, task)
-        if not report:
-            report[POLICY] = evaluate(model_args.model_name_or_path, script_args, training_args, task)
-        _tell(report, folder, script_args)
+        for name, model in (models or {MODEL: model_args.model_name_or_path}).items():
+            tasks = task.tasks(script_args.eval_tasks, "test")
+            trainer, report[name] = evaluate(model, tasks, script_args.eval_samples, training_args, model_args, task)
+        if trainer.accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_json(report, folder / EVALUATION)
+            print_report(report, script_args.eval_samples)
+    if trainer is not None:
+        leave(trainer)
 
 
 def cold_start(
     script_args: DeepTravelScriptArguments, training_args: ReplayGRPOConfig, model_args: ModelConfig, task: TravelTask
-) -> None:
+) -> Any:
     """
     Fine-tune the model on verified demonstrations of the solver, what the tools answered masked.
+
+    The demonstrations are of other tasks than the reinforcement learning's. An adapter is merged into the model in the end,
+    so that reinforcement learning may start with a new one.
 
     Args:
         script_args ([`DeepTravelScriptArguments`]):
@@ -135,6 +148,12 @@ def cold_start(
             Model, adapter and quantization.
         task ([`TravelTask`]):
             The sandbox.
+
+    Returns:
+        [`~trl.SFTTrainer`]: The trainer, which has trained.
+
+    Raises:
+        `ValueError`: If no demonstration says anything within `sft_max_length` tokens.
     """
     from trl import SFTConfig, SFTTrainer
 
@@ -148,7 +167,7 @@ def cold_start(
         language=script_args.language,
         max_results=script_args.max_results,
         error_rate=script_args.error_rate,
-        seed=training_args.seed,
+        seed=training_args.seed + 1,
     )
     args = SFTConfig(
         output_dir=str(Path(str(training_args.output_dir)) / COLD_START),
@@ -169,145 +188,110 @@ def cold_start(
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
+    _check_lengths(trainer, script_args.demonstrations)
     trainer.train()
     trainer.save_model(args.output_dir)
+    if trainer.accelerator.is_main_process:
+        _merge_adapter(Path(str(args.output_dir)), args)
+    trainer.accelerator.wait_for_everyone()
+    trainer.save_state()
     trainer.accelerator.print(f"Cold start saved to {args.output_dir}.")
+    trainer.accelerator.free_memory()
+    return trainer
 
 
-def reinforce(training_args: ReplayGRPOConfig, model_args: ModelConfig, task: TravelTask) -> None:
+def reinforce(
+    script_args: DeepTravelScriptArguments, training_args: ReplayGRPOConfig, model_args: ModelConfig, task: TravelTask
+) -> Any:
     """
     Train with [`ReplayGRPOTrainer`], from the cold start if there is one.
 
     Args:
+        script_args ([`DeepTravelScriptArguments`]):
+            Number of tasks. With the stage `"all"`, training goes on from the last checkpoint of an earlier run.
         training_args ([`ReplayGRPOConfig`]):
             Everything that [`ReplayGRPOTrainer`] takes.
         model_args ([`~trl.ModelConfig`]):
             Model, adapter and quantization.
         task ([`TravelTask`]):
             The sandbox.
+
+    Returns:
+        [`ReplayGRPOTrainer`]: The trainer, which has trained.
     """
+    from ..replay.trainer import ReplayGRPOTrainer
+
     folder = Path(str(training_args.output_dir))
     args = copy.copy(training_args)
     args.output_dir = str(folder / POLICY)
-    start = folder / COLD_START
-    trainer = _trainer(start if _holds_model(start) else model_args.model_name_or_path, args, model_args, task)
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    finish(trainer, REPLAY_PANELS, "DeepTravel", None)
-
-
-def evaluate(
-    model: Any, script_args: DeepTravelScriptArguments, training_args: ReplayGRPOConfig, task: TravelTask
-) -> dict[str, Any]:
-    """
-    Roll out the held-out tasks and verify every plan.
-
-    Args:
-        model (`str` or `Path`):
-            Hub id or folder.
-        script_args ([`DeepTravelScriptArguments`]):
-            Number of rollouts of each task.
-        training_args ([`ReplayGRPOConfig`]):
-            How to generate.
-        task ([`TravelTask`]):
-            The sandbox.
-
-    Returns:
-        `dict`: `"pass"`, by level and `"all"`, the share of rollouts that pass everything, with a bootstrap interval over
-        tasks (95%) and the number of tasks; and the means of what [`HierarchicalReward`] logs.
-    """
-    args = copy.copy(training_args)
-    args.num_generations_eval = script_args.eval_samples
-    outcomes: list[tuple[str, str, float]] = []
-
-    def verify(completions: list[Any], task_id: list[str], level: list[str], **kwargs: Any) -> list[float | None]:
-        rewards = task.reward(completions, level=level, **kwargs)
-        known = zip(task_id, level, rewards, strict=True)
-        outcomes.extend((name, kind, reward) for name, kind, reward in known if reward is not None)
-        return rewards
-
-    trainer = _trainer(model, args, ModelConfig(), task, verify)
-    trainer.evaluate()
-    told = next(entry for entry in reversed(trainer.state.log_history) if "eval_verifier/format" in entry)
-    report: dict[str, Any] = {"pass": _by_level(gather_object(outcomes), training_args.seed)}
-    report |= {
-        name.removeprefix("eval_"): float(value) for name, value in told.items() if name.startswith("eval_verifier/")
-    }
-    return report
-
-
-def _trainer(model: Any, args: ReplayGRPOConfig, model_args: ModelConfig, task: TravelTask, reward: Any = None) -> Any:
-    from ..replay.trainer import ReplayGRPOTrainer
-
-    set_model_init_kwargs(args, model_args)
     if args.task_id_column is None:
         args.task_id_column = "task_id"
-    return ReplayGRPOTrainer(
-        str(model),
-        reward or task.reward,
+    set_model_init_kwargs(args, model_args)
+    start = folder / COLD_START
+    trainer = ReplayGRPOTrainer(
+        str(start if (start / _DONE).is_file() else model_args.model_name_or_path),
+        task.reward,
         args,
-        task.train,
-        eval_dataset=task.eval if reward is not None or args.eval_strategy != "no" else None,
+        task.tasks(script_args.train_tasks, "train", args.seed),
+        eval_dataset=task.tasks(script_args.eval_tasks, "dev") if args.eval_strategy != "no" else None,
         environment_factory=task.environment_factory,
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
+    checkpoint = args.resume_from_checkpoint
+    if checkpoint is None and script_args.stage == "all" and Path(args.output_dir).is_dir():
+        checkpoint = get_last_checkpoint(args.output_dir)
+        if checkpoint is not None:
+            logger.warning(f"Training goes on from {checkpoint}.")
+    trainer.train(resume_from_checkpoint=checkpoint)
+    save_results(trainer, REPLAY_PANELS, "DeepTravel", None)
+    trainer.accelerator.free_memory()
+    return trainer
 
 
-def _by_level(outcomes: list[tuple[str, str, float]], seed: int) -> dict[str, dict[str, Any]]:
-    levels = ["all", *dict.fromkeys(level for _, level, _ in outcomes)]
-    report = {}
-    for level in levels:
-        tasks: dict[str, list[float]] = {}
-        for name, kind, reward in outcomes:
-            if level in ("all", kind):
-                tasks.setdefault(name, []).append(reward)
-        means = [sum(rewards) / len(rewards) for rewards in tasks.values()]
-        low, high = bootstrap_interval(means, seed=seed)
-        report[level] = {"rate": sum(means) / len(means), "low": low, "high": high, "tasks": len(means)}
-    return report
+def _check_lengths(trainer: Any, given: int) -> None:
+    """Say how much of the demonstrations `max_length` leaves."""
+    limit, kept = trainer.args.max_length, len(trainer.train_dataset)
+    if not kept:
+        raise ValueError(f"sft_max_length={limit} leaves nothing of any demonstration but its prompt.")
+    full = sum(len(ids) >= limit for ids in trainer.train_dataset["input_ids"])
+    if full or kept < given:
+        logger.warning(
+            f"sft_max_length={limit} cuts off {full} of {given} demonstrations, and leaves nothing of another "
+            f"{given - kept}: their plans are not learnt from."
+        )
 
 
-def _holds_model(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("config.json", "adapter_config.json"))
+def _merge_adapter(folder: Path, args: Any) -> None:
+    """Make a whole model of an adapter, if that is what was saved."""
+    if not (folder / "adapter_config.json").is_file():
+        return
+    from peft import AutoPeftModelForCausalLM
+
+    settings = {name: args.model_init_kwargs[name] for name in ("dtype", "trust_remote_code")}
+    model = AutoPeftModelForCausalLM.from_pretrained(folder, **settings)
+    model.merge_and_unload().save_pretrained(folder)
+    for file in folder.glob("adapter_*"):
+        file.unlink()
 
 
 def _is_done(folder: Path, stage: str) -> bool:
-    """Whether a stage of an earlier run with "all" has left its model. A stage asked for by name is run again."""
-    if stage != "all" or not _holds_model(folder):
+    """Whether a stage of an earlier run has left its model. A stage asked for by name is run again."""
+    if stage != "all" or not (folder / _DONE).is_file():
         return False
     logger.warning(f"{folder} is there already: this stage is skipped. Name it as --stage to run it again.")
     return True
 
 
-def _tell(report: dict[str, Any], folder: Path, script_args: DeepTravelScriptArguments) -> None:
-    from accelerate import PartialState
-    from rich.console import Console
-    from rich.table import Table
-
-    if not PartialState().is_main_process:
-        return
-    (folder / EVALUATION).write_text(json.dumps(report, indent=2), encoding="utf-8")
-    table = Table(title=f"Final pass rate on held-out tasks, {script_args.eval_samples} rollouts of each")
-    table.add_column("Level")
-    for name in report:
-        table.add_column(name.replace("_", " "), justify="right")
-    for level in next(iter(report.values()))["pass"]:
-        cells = (values["pass"][level] for values in report.values())
-        table.add_row(level, *(f"{c['rate']:.1%} ({c['low']:.1%} to {c['high']:.1%})" for c in cells))
-    claims = (values.get("verifier/ungrounded_claims") for values in report.values())
-    table.add_row("ungrounded claims", *("" if share is None else f"{share:.1%}" for share in claims))
-    Console().print(table)
-
-
-def check_arguments(script_args: DeepTravelScriptArguments, training_args: Any) -> None:
+def check_arguments(script_args: DeepTravelScriptArguments, training_args: ReplayGRPOConfig) -> None:
     """
     Refuse arguments that do not fit together, before anything is loaded.
 
     Args:
         script_args ([`DeepTravelScriptArguments`]):
             Sandbox and stages.
-        training_args (`Any`):
-            Not looked at.
+        training_args ([`ReplayGRPOConfig`]):
+            Says how many rollouts are made at once.
 
     Raises:
         `ValueError`: If they do not.
@@ -315,11 +299,20 @@ def check_arguments(script_args: DeepTravelScriptArguments, training_args: Any) 
     for name in ("demonstrations", "eval_samples", "sft_max_length"):
         if getattr(script_args, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(script_args, name)}.")
+    for name in ("sft_epochs", "sft_learning_rate"):
+        if getattr(script_args, name) <= 0:
+            raise ValueError(f"{name} must be above 0, got {getattr(script_args, name)}.")
     if not 0.0 <= script_args.error_rate < 1.0:
         raise ValueError(f"error_rate must be at least 0 and below 1, got {script_args.error_rate}.")
     if script_args.dataset_name is not None:
         raise ValueError("the recipe generates its tasks: leave dataset_name, or use `trl-multiturn replay`.")
-    make_world(script_args)
+    at_once = training_args.per_device_eval_batch_size * training_args.world_size
+    if script_args.stage in ("eval", "all") and at_once % script_args.eval_samples:
+        raise ValueError(
+            f"{at_once} rollouts of an evaluation at once (per_device_eval_batch_size times processes) are no whole "
+            f"number of tasks of eval_samples={script_args.eval_samples}."
+        )
+    check_travel_arguments(script_args)
 
 
 def make_parser(prog: str | None = None) -> TrlParser:

@@ -1,7 +1,7 @@
 """`trl-multiturn replay`: GRPO with failure replay, from a YAML file or command-line arguments."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config
@@ -9,8 +9,8 @@ from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_qu
 from ..replay.config import ReplayGRPOConfig
 from .igpo import REWARDS
 from .results import REPLAY_PANELS
-from .script import finish, load_splits, make_script_parser, resolve, run_script, set_model_init_kwargs
-from .travel_task import TravelArguments, load_travel_task, make_world
+from .script import finish, imported, load_splits, make_script_parser, run_script, set_model_init_kwargs
+from .travel_task import TravelArguments, check_travel_arguments, load_travel_task
 
 
 @dataclass
@@ -69,33 +69,30 @@ def main(script_args: ReplayScriptArguments, training_args: ReplayGRPOConfig, mo
     from ..replay.trainer import ReplayGRPOTrainer
 
     set_model_init_kwargs(training_args, model_args)
-    environment: Any
-    if script_args.dataset_name == "travel":
-        task = load_travel_task(script_args, training_args.seed)
-        train, held_out, environment, rewards = task.train, task.eval, task.environment_factory, [task.reward]
+    is_travel = script_args.dataset_name == "travel"
+    evaluates = training_args.eval_strategy != "no"
+    if is_travel:
+        task = load_travel_task(script_args)
+        train = task.tasks(script_args.train_tasks, "train", training_args.seed)
+        held_out: Any = task.tasks(script_args.eval_tasks, "dev") if evaluates else None
+        environment, rewards = task.environment_factory, [task.reward]
         if training_args.task_id_column is None:
             training_args.task_id_column = "task_id"
     else:
         train, held_out = load_splits(script_args, script_args.eval_limit)
-        environment = resolve(script_args.environment) if script_args.environment else None
-        rewards = [resolve(name, REWARDS, "trl_multiturn.rewards") for name in script_args.reward_funcs or ()]
+        environment, rewards = _own_parts(script_args)
     trainer = ReplayGRPOTrainer(
         model_args.model_name_or_path,
         rewards or None,
         training_args,
         train,
-        eval_dataset=held_out if training_args.eval_strategy != "no" else None,
+        eval_dataset=held_out if evaluates else None,
         environment_factory=environment,
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    finish(
-        trainer,
-        REPLAY_PANELS,
-        "Replay GRPO",
-        None if script_args.dataset_name == "travel" else script_args.dataset_name,
-    )
+    finish(trainer, REPLAY_PANELS, "Replay GRPO", None if is_travel else script_args.dataset_name)
 
 
 def check_arguments(script_args: ReplayScriptArguments, training_args: Any) -> None:
@@ -111,14 +108,27 @@ def check_arguments(script_args: ReplayScriptArguments, training_args: Any) -> N
     Raises:
         `ValueError`: If they do not.
     """
-    if script_args.dataset_name != "travel":
-        if script_args.environment is None and not script_args.reward_funcs:
-            raise ValueError("a dataset of your own needs reward_funcs, or an environment that rewards.")
+    if script_args.eval_limit is not None and script_args.eval_limit < 1:
+        raise ValueError(f"eval_limit must be at least 1, got {script_args.eval_limit}.")
+    if script_args.dataset_name == "travel":
+        for name in ("environment", "reward_funcs"):
+            if getattr(script_args, name):
+                raise ValueError(f"{name} is for a dataset of your own: 'travel' has its own.")
+        check_travel_arguments(script_args)
         return
-    for name in ("environment", "reward_funcs"):
-        if getattr(script_args, name):
-            raise ValueError(f"{name} is for a dataset of your own: 'travel' has its own.")
-    make_world(script_args)
+    for argument in fields(TravelArguments):
+        if getattr(script_args, argument.name) != argument.default:
+            raise ValueError(f"{argument.name} is for the dataset 'travel': with another it has no effect.")
+    if script_args.environment is None and not script_args.reward_funcs:
+        raise ValueError("a dataset of your own needs reward_funcs, or an environment that rewards.")
+    _own_parts(script_args)
+
+
+def _own_parts(script_args: ReplayScriptArguments) -> tuple[Any, list[Any]]:
+    """Environment and rewards that go with a dataset of one's own."""
+    environment = imported(script_args.environment) if script_args.environment else None
+    names = script_args.reward_funcs or ()
+    return environment, [imported(name, REWARDS, "trl_multiturn.rewards") for name in names]
 
 
 def make_parser(prog: str | None = None) -> TrlParser:

@@ -58,11 +58,25 @@ def run_script(
         arguments = parser.parse_args_and_config(argv, fail_with_unknown_args=True)
         if arguments[2].model_name_or_path is None:
             raise ValueError("name the model to train: --model_name_or_path, a Hub id or a folder.")
+        arguments[1].resume_from_checkpoint = _checkpoint(arguments[1].resume_from_checkpoint)
         if check is not None:
             check(*arguments[:2])
     except (OSError, ValueError) as error:  # of the recipe file, a field's name or its value
         parser.error(str(error))
     main(*arguments)
+
+
+def _checkpoint(given: str | bool | None) -> str | bool | None:
+    """What the trainer is to resume from. On a command line, "true" is the last checkpoint and not a folder."""
+    if given is None or isinstance(given, bool):
+        return given
+    if given.lower() in ("true", "false"):
+        return given.lower() == "true"
+    if not Path(given).is_dir():
+        raise ValueError(
+            f"resume_from_checkpoint={given!r} is no folder; 'true' is the last checkpoint in output_dir."
+        )
+    return given
 
 
 def set_model_init_kwargs(training_args: Any, model_args: ModelConfig) -> None:
@@ -136,9 +150,51 @@ def resolve(name: str, known: tuple[str, ...] = (), module: str = "") -> Any:
     return getattr(importlib.import_module(path), attribute)
 
 
+def imported(name: str, known: tuple[str, ...] = (), module: str = "") -> Any:
+    """
+    [`resolve`], with whatever is wrong as a `ValueError`.
+
+    Args:
+        name (`str`):
+            A name of ours or a dotted import path.
+        known (`tuple[str, ...]`, *optional*):
+            Names of ours.
+        module (`str`, *optional*):
+            Where they are.
+
+    Returns:
+        The class or function.
+
+    Raises:
+        `ValueError`: If the name stands for nothing that can be imported.
+    """
+    try:
+        return resolve(name, known, module)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name!r} cannot be imported: {error}") from error
+
+
 def finish(trainer: Any, panels: dict[str, dict[str, str]], title: str, dataset_name: str | None) -> None:
     """
     Save model, model card, history and curves, push if asked to, and leave the process group.
+
+    Args:
+        trainer ([`MultiTurnGRPOTrainer`]):
+            Trainer that has trained.
+        panels (`dict[str, dict[str, str]]`):
+            What the picture shows, as for [`~recipes.results.plot_curves`].
+        title (`str`):
+            Heading of the picture.
+        dataset_name (`str` or `None`):
+            Hub id or folder of the dataset, or `None` if it has neither.
+    """
+    save_results(trainer, panels, title, dataset_name)
+    leave(trainer)
+
+
+def save_results(trainer: Any, panels: dict[str, dict[str, str]], title: str, dataset_name: str | None) -> None:
+    """
+    Save model, model card, history and curves, and push if asked to.
 
     Args:
         trainer ([`MultiTurnGRPOTrainer`]):
@@ -164,6 +220,17 @@ def finish(trainer: Any, panels: dict[str, dict[str, str]], title: str, dataset_
     if args.push_to_hub:
         trainer.push_to_hub(dataset_name=hub_dataset)
         accelerator.print(f"Pushed to the Hub as {trainer.hub_model_id}.")
+
+
+def leave(trainer: Any) -> None:
+    """
+    Leave the process group.
+
+    Args:
+        trainer ([`~transformers.Trainer`]):
+            Trainer that has done its work.
+    """
+    accelerator = trainer.accelerator
     if accelerator.num_processes > 1 and accelerator.device.type == "cpu":
         # A thread of gloo's may still ask for the interpreter's lock, to drop its last tensors. If the process group is
         # destroyed just then, with the lock held, the process hangs; if the interpreter is ending, it aborts (torch 2.13).

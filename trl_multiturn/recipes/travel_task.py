@@ -82,39 +82,51 @@ class TravelTask:
     Args:
         world ([`TravelWorld`]):
             The world.
-        train (`Dataset`):
-            Tasks to train on.
-        eval (`Dataset`):
-            Held-out tasks.
         environment_factory (`Callable`):
             Makes the environment of a rollout.
         reward ([`HierarchicalReward`]):
             Reward function.
+        options (`dict[str, Any]`):
+            What [`generate_tasks`] takes beside number, split and seed.
     """
 
     world: TravelWorld
-    train: Dataset
-    eval: Dataset
     environment_factory: Callable[[], Any]
     reward: Any
+    options: dict[str, Any]
+
+    def tasks(self, n: int, split: Any, seed: int = 0) -> Dataset:
+        """
+        Generate tasks.
+
+        Args:
+            n (`int`):
+                Number of tasks.
+            split (`str`):
+                `"train"`, `"dev"` or `"test"`.
+            seed (`int`, *optional*, defaults to `0`):
+                Seed of the tasks.
+
+        Returns:
+            `Dataset`: Columns `prompt`, `query`, `level` and `task_id`.
+        """
+        from ..environments.travel import generate_tasks
+
+        return generate_tasks(n, split=split, seed=seed, **self.options)
 
 
-def make_world(arguments: TravelArguments) -> TravelWorld:
+def check_travel_arguments(arguments: TravelArguments) -> None:
     """
-    The world that the arguments describe.
+    Try out what the arguments ask for, before a model is loaded.
 
     Args:
         arguments ([`TravelArguments`]):
-            Cities and seed.
-
-    Returns:
-        [`TravelWorld`]
+            What to try.
 
     Raises:
-        `ValueError`: If there is no such city, or a number or a mode is none.
+        `ValueError`: If a number, a level, a language or a mode is none, a city is unknown, the cities are too few for tasks,
+            the cache cannot be used or, to replay from, holds nothing of this world, or a package is missing.
     """
-    from ..environments.travel import TravelWorld
-
     for name in ("train_tasks", "eval_tasks", "max_results"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(arguments, name)}.")
@@ -122,37 +134,52 @@ def make_world(arguments: TravelArguments) -> TravelWorld:
         raise ValueError(f"cache_mode must be one of {list(CACHE_MODES)}, got {arguments.cache_mode!r}.")
     if arguments.cache is None and arguments.cache_mode != "record":
         raise ValueError(f"cache_mode={arguments.cache_mode!r} has no effect without a cache: name its file.")
-    return TravelWorld(seed=arguments.world_seed, cities=arguments.cities)
+    try:
+        task = load_travel_task(arguments)
+        task.environment_factory()
+        # One task of each level shows whether the cities are enough for them.
+        for split in ("train", "dev", "test"):
+            task.tasks(len(arguments.levels or ()) or 4, split)
+        if arguments.cache is not None:
+            _check_cache(arguments, task.world)
+    except (ImportError, RuntimeError) as error:  # the world has no task of a level, the cache cannot be used
+        raise ValueError(str(error)) from error
 
 
-def load_travel_task(arguments: TravelArguments, seed: int) -> TravelTask:
+def _check_cache(arguments: TravelArguments, world: TravelWorld) -> None:
+    with _open_cache(arguments, world) as cache:
+        if arguments.cache_mode == "replay" and not cache.stats["records"]:
+            raise ValueError(
+                f"{arguments.cache} holds no call of this world: record first, with the same cities and seed."
+            )
+
+
+def _open_cache(arguments: TravelArguments, world: TravelWorld) -> Any:
+    from ..environments.travel import ToolCache
+
+    mode: Any = arguments.cache_mode
+    return ToolCache(str(arguments.cache), world, mode=mode)
+
+
+def load_travel_task(arguments: TravelArguments) -> TravelTask:
     """
-    Generate the tasks, and put together what they are played in and judged by.
+    Put together what the tasks are played in and judged by.
 
     Args:
         arguments ([`TravelArguments`]):
-            What to make.
-        seed (`int`):
-            Seed of the tasks to train on. The held-out ones are the same for every seed.
+            What to make, which [`check_travel_arguments`] has passed.
 
     Returns:
         [`TravelTask`]
     """
-    from ..environments.travel import TravelEnvironment, generate_tasks
+    from ..environments.travel import TravelEnvironment, TravelWorld
     from ..rewards.verifiers import HierarchicalReward, TrajectoryVerifier
 
-    world = make_world(arguments)
-    backend: Any = world
-    if arguments.cache is not None:
-        from ..environments.travel import ToolCache
-
-        mode: Any = arguments.cache_mode  # checked above
-        backend = ToolCache(arguments.cache, world, mode=mode)
-    options: dict[str, Any] = {"levels": arguments.levels, "language": arguments.language, "world": world}
+    world = TravelWorld(seed=arguments.world_seed, cities=arguments.cities)
+    backend: Any = world if arguments.cache is None else _open_cache(arguments, world)
     return TravelTask(
         world=world,
-        train=generate_tasks(arguments.train_tasks, split="train", seed=seed, **options),
-        eval=generate_tasks(arguments.eval_tasks, split="test", seed=0, **options),
         environment_factory=partial(TravelEnvironment, backend, max_results=arguments.max_results),
         reward=HierarchicalReward(trajectory=TrajectoryVerifier(world)),
+        options={"levels": arguments.levels, "language": arguments.language, "world": world},
     )

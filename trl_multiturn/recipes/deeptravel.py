@@ -193,6 +193,7 @@ def cold_start(
     trainer.save_model(args.output_dir)
     if trainer.accelerator.is_main_process:
         _merge_adapter(Path(str(args.output_dir)), args)
+        trainer.create_model_card(model_name=COLD_START)
     trainer.accelerator.wait_for_everyone()
     trainer.save_state()
     trainer.accelerator.print(f"Cold start saved to {args.output_dir}.")
@@ -271,7 +272,7 @@ def _merge_adapter(folder: Path, args: Any) -> None:
     settings = {name: args.model_init_kwargs[name] for name in ("dtype", "trust_remote_code")}
     model = AutoPeftModelForCausalLM.from_pretrained(folder, **settings)
     model.merge_and_unload().save_pretrained(folder)
-    for file in folder.glob("adapter_*"):
+    for file in (*folder.glob("adapter_*"), folder / "README.md"):
         file.unlink()
 
 

@@ -123,12 +123,15 @@ def print_report(report: dict[str, Any], samples: int) -> None:
     table.add_column("Level")
     for name in report:
         table.add_column(name.replace("_", " "), justify="right")
-    for level in next(iter(report.values()))["pass"]:
-        table.add_row(level, *(_cell(**values["pass"][level]) for values in report.values()))
+    for level, first in next(iter(report.values()))["pass"].items():
+        table.add_row(
+            f"{level}, {first['tasks']} tasks", *(_cell(values["pass"][level]) for values in report.values())
+        )
     claims = (values["verifier/ungrounded_claims"] for values in report.values())
     table.add_row("ungrounded claims", *("no claims" if share is None else f"{share:.1%}" for share in claims))
     Console().print(table)
 
 
-def _cell(rate: float, low: float | None, high: float | None, tasks: int) -> str:
-    return f"{rate:.1%}" + ("" if low is None else f" ({low:.1%} to {high:.1%})") + f", {tasks} tasks"
+def _cell(told: dict[str, Any]) -> str:
+    interval = "" if told["low"] is None else f" ({told['low']:.1%} to {told['high']:.1%})"
+    return f"{told['rate']:.1%}{interval}"

@@ -66,7 +66,7 @@ _NUMBERS = 1000
 
 # Steps of lessons and number of demonstrations, round by round. The shipped weights were made so, except that the first round's
 # lessons had no requests in them yet.
-ROUNDS = ((700, 6_000), (500, 5_000), (250, 2_200))
+ROUNDS = ((700, 6_000), (500, 5_000))
 _TOKENIZER_TEXTS = 2_000
 
 # Its plans are of a hundred tokens and more that must all be right: it is sampled from below 1.

@@ -65,11 +65,11 @@ def build_model(tokenizer: PreTrainedTokenizerFast | None = None, seed: int = 0,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "head_dim": 8,
+        "max_position_embeddings": 4096,
         **overrides,
     }
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        max_position_embeddings=4096,
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -64,7 +64,7 @@ def run_example(monkeypatch, name, output_dir, **options):
 @pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_example_is_short_and_says_how_to_start_it(script):
     text = script.read_text()
-    assert len(text.splitlines()) < 60
+    assert len(text.splitlines()) < 80
     docstring = text.split('"""')[1]
     assert f"python examples/{script.name}" in docstring
     assert f"accelerate launch examples/{script.name}" in docstring

@@ -5,10 +5,12 @@ import json
 import logging
 import random
 import re
+import shutil
 from itertools import groupby
 
 import pytest
 from safetensors.torch import load_file
+from trl.chat_template_utils import get_training_chat_template
 
 from tests.tiny import Scripted, call
 from tests.travel_tiny import CITIES, QUICK, command_line, save_travel_model, travel_tokenizer, travel_world
@@ -78,7 +80,7 @@ def test_all_stages_and_how_they_go_on(tmp_path, tiny_folder, caplog, capfd):
     (policy / "trainer_state.json").unlink()
     before = (cold_start / "model.safetensors").stat().st_mtime_ns
     with caplog.at_level(logging.WARNING, logger="trl_multiturn"):
-        run(tmp_path, tiny_folder, **options | {"max_steps": 3})
+        run(tmp_path, tiny_folder, **options | {"max_steps": 3, "eval_tasks": 1})
     assert (cold_start / "model.safetensors").stat().st_mtime_ns == before
     with open(policy / "history.csv", newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["1", "2", "3"]
@@ -151,6 +153,16 @@ def test_only_what_the_assistant_says_is_learnt(tmp_path, tiny_folder, monkeypat
         assert tokenizer.decode(row["input_ids"]).count("<tool_response>") == sum(
             m["role"] == "tool" for m in messages
         )
+
+
+def test_prompts_look_as_in_reinforcement_learning(tmp_path, tiny_folder, monkeypatch):
+    monkeypatch.setattr("trl.SFTTrainer.train", lambda self: None)
+    model = shutil.copytree(tiny_folder, tmp_path / "model")
+    template = get_training_chat_template(travel_tokenizer())
+    (model / "chat_template.jinja").write_text("{% if calm %}Keep calm.{% endif %}" + template)
+    *arguments, task = make_task(tmp_path, model, chat_template_kwargs='{"calm": true}')
+    trainer = deeptravel.cold_start(*arguments, task)
+    assert travel_tokenizer().decode(trainer.train_dataset[0]["input_ids"]).startswith("Keep calm.")
 
 
 def test_demonstrations_are_of_other_tasks(tmp_path, tiny_folder):

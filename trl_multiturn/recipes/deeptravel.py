@@ -169,6 +169,9 @@ def cold_start(
         error_rate=script_args.error_rate,
         seed=training_args.seed + 1,
     )
+    if training_args.chat_template_kwargs:
+        # Prompts are to look as they will in reinforcement learning.
+        episodes = episodes.add_column("chat_template_kwargs", [training_args.chat_template_kwargs] * len(episodes))
     args = SFTConfig(
         output_dir=str(Path(str(training_args.output_dir)) / COLD_START),
         assistant_only_loss=True,

@@ -4,6 +4,8 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from .config import MultiTurnGRPOConfig
 from .rollouts import StopReason
 
@@ -66,3 +68,21 @@ def append_reward_funcs(
             processing_classes = [processing_classes]
         kwargs = {**kwargs, "reward_processing_classes": [*processing_classes, *([None] * len(extra))]}
     return args, [*reward_funcs, *extra], kwargs
+
+
+def weighted_rewards(rewards: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """
+    Weighted sum of the rewards of each rollout. B rollouts, F reward functions.
+
+    Args:
+        rewards (`torch.Tensor` of shape `(B, F)`):
+            Reward by function, NaN where a function does not apply.
+        weights (`torch.Tensor` of shape `(F,)`):
+            Weight of each function.
+
+    Returns:
+        `torch.Tensor` of shape `(B,)`: NaN where no function applied.
+    """
+    outcomes = (rewards * weights.to(rewards.device)).nansum(dim=1)
+    outcomes[rewards.isnan().all(dim=1)] = torch.nan
+    return outcomes

@@ -18,7 +18,7 @@ from .config import MultiTurnGRPOConfig
 from .environment_rewards import rewards_by_turn, turn_rewards_total
 from .hooks import TurnHooks
 from .metrics import rollout_metrics
-from .reward_funcs import append_reward_funcs, make_stop_penalty
+from .reward_funcs import append_reward_funcs, make_stop_penalty, weighted_rewards
 from .rollouts import Rollouts, StopReason, TrainingBatch, find_turns
 from .sampling import EpochSampler
 from .state import load_shards, load_state, save_shard, save_state
@@ -328,11 +328,10 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             )
         start = self.accelerator.process_index * len(inputs)
         rewards = self._record["rewards"][start : start + len(inputs)]
-        weights = self.reward_weights.to(rewards.device).clone()
+        weights = self.reward_weights.clone()
         if self._gives_turn_rewards:
             weights[self.reward_funcs.index(turn_rewards_total)] = 0.0  # those come turn by turn
-        outcomes = (rewards * weights).nansum(dim=1)
-        outcomes[rewards.isnan().all(dim=1)] = torch.nan
+        outcomes = weighted_rewards(rewards, weights)
         training = self.model.training
         return Rollouts(
             rows=inputs,

@@ -10,7 +10,7 @@ from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_qu
 from ..archer.config import ArCHerConfig
 from .igpo import REWARDS
 from .results import ARCHER_PANELS
-from .script import finish, imported, load_splits, make_script_parser, run_script, set_model_init_kwargs
+from .script import finish, load_splits, make_script_parser, resolve, run_script, set_model_init_kwargs
 
 
 WORD_GAMES = ("guess_my_city", "twenty_questions", "twenty_questions_subset")
@@ -184,7 +184,7 @@ def _environment_factory(script_args: ArCHerScriptArguments, chosen: str) -> Any
 
         return GuessMyCity if chosen == "guess_my_city" else TwentyQuestions
     if chosen not in ENVIRONMENTS:
-        return imported(chosen, ENVIRONMENTS)
+        return resolve(chosen, ENVIRONMENTS)
 
     from ..environments.adapters import JerichoEnvironment, WebShopEnvironment
 
@@ -199,7 +199,7 @@ def _environment_factory(script_args: ArCHerScriptArguments, chosen: str) -> Any
 
 def _reward_funcs(script_args: ArCHerScriptArguments) -> list[Any] | None:
     names = script_args.reward_funcs
-    return [imported(name, REWARDS, "trl_multiturn.rewards") for name in names] if names else None
+    return [resolve(name, REWARDS, "trl_multiturn.rewards") for name in names] if names else None
 
 
 def _own_rows(script_args: ArCHerScriptArguments, seed: int) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_qu
 from ..replay.config import ReplayGRPOConfig
 from .igpo import REWARDS
 from .results import REPLAY_PANELS
-from .script import finish, imported, load_splits, make_script_parser, run_script, set_model_init_kwargs
+from .script import finish, load_splits, make_script_parser, resolve, run_script, set_model_init_kwargs
 from .travel_task import TravelArguments, check_travel_arguments, load_travel_task
 
 
@@ -126,9 +126,9 @@ def check_arguments(script_args: ReplayScriptArguments, training_args: Any) -> N
 
 def _own_parts(script_args: ReplayScriptArguments) -> tuple[Any, list[Any]]:
     """Environment and rewards that go with a dataset of one's own."""
-    environment = imported(script_args.environment) if script_args.environment else None
+    environment = resolve(script_args.environment) if script_args.environment else None
     names = script_args.reward_funcs or ()
-    return environment, [imported(name, REWARDS, "trl_multiturn.rewards") for name in names]
+    return environment, [resolve(name, REWARDS, "trl_multiturn.rewards") for name in names]
 
 
 def make_parser(prog: str | None = None) -> TrlParser:

@@ -139,37 +139,16 @@ def resolve(name: str, known: tuple[str, ...] = (), module: str = "") -> Any:
         The class or function.
 
     Raises:
-        `ValueError`: If the name is neither.
+        `ValueError`: If the name is neither, or cannot be imported.
     """
-    if name in known:
-        return getattr(importlib.import_module(module), name)
-    if "." not in name:
-        raise ValueError(f"{name!r} is neither one of {list(known)} nor a dotted import path.")
-    path, _, attribute = name.rpartition(".")
-    sys.path.insert(0, os.getcwd())
-    return getattr(importlib.import_module(path), attribute)
-
-
-def imported(name: str, known: tuple[str, ...] = (), module: str = "") -> Any:
-    """
-    [`resolve`], with whatever is wrong as a `ValueError`.
-
-    Args:
-        name (`str`):
-            A name of ours or a dotted import path.
-        known (`tuple[str, ...]`, *optional*):
-            Names of ours.
-        module (`str`, *optional*):
-            Where they are.
-
-    Returns:
-        The class or function.
-
-    Raises:
-        `ValueError`: If the name stands for nothing that can be imported.
-    """
+    path, attribute = module, name
+    if name not in known:
+        if "." not in name:
+            raise ValueError(f"{name!r} is neither one of {list(known)} nor a dotted import path.")
+        path, _, attribute = name.rpartition(".")
+        sys.path.insert(0, os.getcwd())
     try:
-        return resolve(name, known, module)
+        return getattr(importlib.import_module(path), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{name!r} cannot be imported: {error}") from error
 

@@ -8,6 +8,7 @@ from accelerate.utils import gather_object
 from transformers.utils import logging
 
 from ..hooks import TurnHooks
+from ..reward_funcs import weighted_rewards
 from ..rollouts import Rollouts, StopReason
 from .blame import first_bad_turn
 from .config import ReplayArguments
@@ -99,7 +100,7 @@ class ReplayMixin(TurnHooks):
         self._replayed = set()
         if self._batches % self.args.replay_every or not len(self.failures):
             return rows
-        fresh = set(gather_object([self._task_id(rows[i]) for _, i in self._own_groups(len(rows))]))
+        fresh = set(gather_object([self._identify(rows[i])[0] for _, i in self._own_groups(len(rows))]))
         total = self._num_groups(len(rows))
         count = max(1, round(self.args.replay_ratio * total))
         # A failed task that is in the batch anyway is rolled out as it is, or waits for its next turn.
@@ -153,9 +154,7 @@ class ReplayMixin(TurnHooks):
 
     def _results(self, rollouts: Rollouts) -> list[TaskResult]:
         """How every group of all processes fared, the same list on each."""
-        weights = self.reward_weights.to(rollouts.rewards.device)
-        outcomes = (rollouts.rewards * weights).nansum(dim=1)
-        outcomes[rollouts.rewards.isnan().all(dim=1)] = torch.nan
+        outcomes = weighted_rewards(rollouts.rewards, self.reward_weights)
         reasons = list(StopReason)
         told = torch.tensor(
             [
@@ -165,22 +164,24 @@ class ReplayMixin(TurnHooks):
             device=outcomes.device,
         )
         outcomes = self.accelerator.gather(outcomes).cpu()
-        told = self.accelerator.gather(told).cpu()
         size = rollouts.group_size
         groups = outcomes.view(-1, size).tolist()
+        told = self.accelerator.gather(told).cpu().view(-1, size, 2).tolist()
         own = []
         for group, i in self._own_groups(len(rollouts)):
-            task_id, row = self._task_id(rollouts.rows[i]), None
-            if self.failures.wants(task_id, groups[group]):
-                row = encode_row(rollouts.rows[i])
-            own.append((task_id, row))
+            task_id, text = self._identify(rollouts.rows[i])
+            if not self.failures.wants(task_id, groups[group]):
+                text = None
+            elif text is None:
+                text = encode_row(rollouts.rows[i])
+            own.append((task_id, text))
         return [
             TaskResult(
                 task_id=task_id,
                 row=row,
                 outcomes=groups[group],
-                stop_reasons=[reasons[code].value for code, _ in told[group * size : (group + 1) * size].tolist()],
-                bad_turns=[turn for _, turn in told[group * size : (group + 1) * size].tolist()],
+                stop_reasons=[reasons[code].value for code, _ in told[group]],
+                bad_turns=[turn for _, turn in told[group]],
                 replayed=group in self._replayed,
             )
             for group, (task_id, row) in enumerate(gather_object(own))
@@ -200,10 +201,12 @@ class ReplayMixin(TurnHooks):
             if place % self.num_generations == 0:
                 yield place // self.num_generations, i
 
-    def _task_id(self, row: dict[str, Any]) -> str:
+    def _identify(self, row: dict[str, Any]) -> tuple[str, str | None]:
+        """Name of a row's task; and the row as text, if the name was made from that."""
         column = self.args.task_id_column
         if column is None:
-            return content_hash(encode_row(row))
+            text = encode_row(row)
+            return content_hash(text), text
         if row.get(column) is None:
             raise ValueError(f"A row has no {column!r}, which task_id_column says names the task.")
-        return str(row[column])
+        return str(row[column]), None

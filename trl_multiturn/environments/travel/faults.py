@@ -4,6 +4,7 @@ import copy
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class _Wrapper:
+class _Wrapper(ABC):
     """A backend around a backend that changes how or what it answers."""
 
     def __init__(self, backend: Backend) -> None:
@@ -34,8 +35,9 @@ class _Wrapper:
     def call(self, name: str, arguments: dict[str, Any]) -> Any:
         return self.call_at(name, arguments, 0)
 
+    @abstractmethod
     def call_at(self, name: str, arguments: dict[str, Any], epoch: int) -> Any:
-        raise NotImplementedError
+        """Answers at an epoch (see [`Backend`]), in the wrapper's way."""
 
 
 class RateLimit(_Wrapper):

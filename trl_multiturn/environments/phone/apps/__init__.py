@@ -1,0 +1,7 @@
+"""The apps of the phone."""
+
+from .app import App
+from .notes import Notes
+
+
+APPS: dict[str, App] = {app.name: app for app in (Notes(),)}

@@ -150,7 +150,7 @@ def scale_action(action: Action, size: tuple[int, int], new_size: tuple[int, int
             Width and height to bring them to; `(1000, 1000)` gives points in the space `"norm1000"`.
 
     Returns:
-        [`Action`]: The action; where the points lie in the larger of the two sizes makes no difference to the smaller one.
+        [`Action`]: The action. A way to a larger size and back ends where it began.
     """
 
     def scale(point: tuple[int, int] | None) -> tuple[int, int] | None:

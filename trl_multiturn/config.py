@@ -38,6 +38,13 @@ class MultiTurnGRPOConfig(GRPOConfig):
             `"tool_overflow"`, `"parse_error"`, `"environment_error"` or `"completed"`): `"keep"` (the default for all)
             trains on it as it is, `"mask"` leaves it out of the loss, and a number is added to its reward. Given as a
             JSON string on the command line: `'{"tool_overflow": "mask", "max_turns": -0.5}'`.
+        answer_malformed_calls (`bool`, *optional*, defaults to `False`):
+            Whether a tool call that cannot be parsed is answered with an error, and the rollout goes on. By default it is
+            taken for plain text, as in TRL, and the rollout ends as `parse_error`.
+        history_images (`int`, *optional*):
+            Number of newest images in context when a turn is written; older ones are replaced by a line of text. Each
+            turn is trained in the context in which it was written. If `None`, all images stay, as in TRL. Needs a
+            vision-language model whose images are grids of patches (the Qwen-VL family).
     """
 
     _VALID_DICT_FIELDS = GRPOConfig._VALID_DICT_FIELDS + ["stop_policies"]
@@ -69,6 +76,21 @@ class MultiTurnGRPOConfig(GRPOConfig):
         },
     )
 
+    answer_malformed_calls: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether a tool call that cannot be parsed is answered with an error, and the rollout goes on. By "
+            "default it is taken for plain text, as in TRL, and the rollout ends."
+        },
+    )
+    history_images: int | None = field(
+        default=None,
+        metadata={
+            "help": "Number of newest images in context when a turn is written; older ones are replaced by a line of "
+            "text. Defaults to all of them."
+        },
+    )
+
     def __post_init__(self):
         if self.bf16 is None and not self.fp16 and (reason := _why_not_bf16(self.use_cpu)):
             logger.warning_once(f"Training in float32: {reason} Set `bf16=False` to silence this warning.")
@@ -88,6 +110,8 @@ class MultiTurnGRPOConfig(GRPOConfig):
             self.tool_timeout = _DEFAULT_TOOL_TIMEOUT
         if self.tool_timeout is not None and self.tool_timeout <= 0:
             raise ValueError(f"tool_timeout must be positive, got {self.tool_timeout}.")
+        if self.history_images is not None and self.history_images < 1:
+            raise ValueError(f"history_images must be at least 1, got {self.history_images}.")
         self.stop_policies = _check_stop_policies(self.stop_policies)
 
     def masked_stop_reasons(self) -> set[StopReason]:

@@ -21,7 +21,7 @@ class StopReason(str, Enum):
     PARSE_ERROR = "parse_error"
     """The last message opens a tool call that cannot be parsed, so it was taken for plain text."""
     ENVIRONMENT_ERROR = "environment_error"
-    """A tool of the rollout's environment did not return within `tool_timeout`; the environment was given up."""
+    """A tool of the rollout's environment did not return within `tool_timeout`, or the environment was lost; it was given up."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def find_stop_reasons(
     Returns:
         `list[StopReason]`: One reason a rollout.
     """
-    opens_call = _tool_call_opening(tokenizer)
+    opens_call = tool_call_opening(tokenizer)
     reasons = []
     for row, (messages, ids) in enumerate(zip(completions, completion_ids, strict=True)):
         ended = bool(ids) and ids[-1] in end_ids
@@ -60,7 +60,17 @@ def find_stop_reasons(
     return reasons
 
 
-def _tool_call_opening(tokenizer: Any) -> re.Pattern | None:
+def tool_call_opening(tokenizer: Any) -> re.Pattern | None:
+    """
+    What opens a tool call in the policy's messages.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Tokenizer of the policy.
+
+    Returns:
+        `re.Pattern` or `None`: `None` without a response template that knows tool calls.
+    """
     field = ((getattr(tokenizer, "response_template", None) or {}).get("fields") or {}).get("tool_calls") or {}
     if "open_pattern" in field:
         return re.compile(field["open_pattern"])

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .environments.lost import EnvironmentLostError
+
 
 _CLOSED = "The environment did not answer an earlier call and is closed for this rollout."
 
@@ -51,7 +53,7 @@ class ToolExecutor:
     Calls of different rollouts overlap; those of one rollout run in TRL's order (sync calls one by one, then its async
     calls together). A call that takes longer than `timeout` becomes an error message to the model, and its rollout's
     environment is given up: later calls of that rollout are refused at once, since a thread cannot be stopped and may
-    still be changing the environment.
+    still be changing the environment. So are those of a rollout whose tool has raised [`EnvironmentLostError`].
 
     A tool that draws from a *global* random generator gets its draws in the order in which calls happen to run; with a
     generator of its own (one per environment) the results do not depend on the order.
@@ -107,6 +109,9 @@ class ToolExecutor:
                 if call is None:
                     return self._checked(self.sync_tools[row][name](**arguments))
                 return self._checked(self._wait(call))
+            except EnvironmentLostError:
+                self.lost_rows.add(row)
+                raise
             finally:
                 self._count_rewards(row)
 
@@ -123,6 +128,9 @@ class ToolExecutor:
                         return self._checked(await self.async_tools[row][name](**arguments))
                     # The wait blocks, so it must not sit on the event loop that runs the tool itself.
                     return self._checked(await asyncio.to_thread(self._wait, call))
+                except EnvironmentLostError:
+                    self.lost_rows.add(row)
+                    raise
                 finally:
                     self._count_rewards(row)
 

@@ -5,7 +5,7 @@ in or what comes out. What each private name must look like is written down in `
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from trl.trainer.utils import pad, use_adapter
 from .config import MultiTurnGRPOConfig
 from .environment_rewards import rewards_by_turn, turn_rewards_total
 from .hooks import TurnHooks
+from .image_history import OMITTED_IMAGE, ImageTokens, SegmentBatch, newest_images, select_images
+from .malformed_calls import MALFORMED_CALL, malformed_calls_as_calls, refuse_malformed_call
 from .metrics import rollout_metrics
 from .reward_funcs import append_reward_funcs, make_stop_penalty, weighted_rewards
 from .rollouts import Rollouts, StopReason, TrainingBatch, find_turns
@@ -97,6 +99,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         self._record: dict[str, Any] = {}
         super().__init__(model, reward_funcs, args, train_dataset, **kwargs)
         self.is_vision_language = self._is_vlm
+        self._image_tokens = self._resolve_image_tokens()
         self._resolve_turn_rewards()
         if args.gamma != 1.0 and not self._gives_turn_rewards and not self._overrides_turn_advantages():
             raise ValueError(
@@ -178,6 +181,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
                 return self._pack(stored)
             inputs = self.select_rows(inputs)
         output = super()._generate_and_score_completions(inputs)
+        self._check_images(output)
         rollouts = self._build_rollouts(inputs, output["advantages"])
         turn_rewards = self.compute_turn_rewards(rollouts)
         turn_advantages = self.compute_turn_advantages(rollouts, turn_rewards)
@@ -192,6 +196,11 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         return output
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
+        if self._image_tokens is not None and images is not None:
+            prompt_ids, images, multimodal_fields = self._leave_images_out(
+                self._image_tokens, prompt_ids, images, multimodal_fields
+            )
+
         def sample(count: int) -> list[list[list[int]]]:
             repeated = [ids for ids in prompt_ids for _ in range(count)]
             written, _ = super(MultiTurnGRPOTrainer, self)._generate_single_turn(
@@ -204,9 +213,35 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             return chosen, None
         return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
 
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
+    ):
+        score = super()._get_per_token_logps_and_entropies
+        if self._image_tokens is None:
+            return score(model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs)
+        images = {name: kwargs.pop(name, None) for name in ("pixel_values", "image_grid_thw", "num_images")}
+        batch = SegmentBatch(
+            input_ids,
+            attention_mask,
+            logits_to_keep,
+            images["num_images"],
+            self.args.history_images,
+            self._image_tokens,
+        )
+        if batch_size is not None:  # one pass of the model for each `batch_size`: as many on every process
+            batch.pad_to(self.max_over_processes(len(batch.segments)))
+        ids, mask, num_last = batch.inputs(self._tokenizer.pad_token_id)
+        kwargs |= batch.images(images["pixel_values"], images["image_grid_thw"])
+        if kwargs.get("mm_token_type_ids") is not None:
+            kwargs["mm_token_type_ids"] = (ids == self._image_tokens.pad).to(ids.dtype)
+        logps, entropies, aux_loss = score(model, ids, mask, num_last, batch_size, **kwargs)
+        return batch.gather(logps), None if entropies is None else batch.gather(entropies), aux_loss
+
     def _generate(self, prompts: list):
         self._executor = None
-        output = super()._generate(prompts)
+        answering = self.args.answer_malformed_calls and self.tools
+        with malformed_calls_as_calls(self._tokenizer) if answering else nullcontext():
+            output = super()._generate(prompts)
         prompt_ids, completion_ids, model_masks, completions = output[:4]
         if model_masks is None:
             model_masks = [[1] * len(ids) for ids in completion_ids]
@@ -217,6 +252,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             "model_masks": model_masks,
             "turns": [find_turns(mask) for mask in model_masks],
             "completions": completions,
+            "has_images": any(output[6] or []),
             "stop_reasons": find_stop_reasons(
                 completions,
                 completion_ids,
@@ -229,6 +265,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         return output
 
     def _tool_call_loop(self, prompts, prompt_ids, completion_ids, completions, logprobs, images, multimodal_fields):
+        tools = self._sync_tool_dicts, self._async_tool_dicts
         self._executor = ToolExecutor(
             completions=completions,
             sync_tools=self._sync_tool_dicts,
@@ -238,6 +275,10 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             timeout=self.args.tool_timeout,
             loop=self.async_loop if self._has_async_funcs else None,
         )
+        if self.args.answer_malformed_calls:
+            self._executor.sync_tools = [
+                {**tools, MALFORMED_CALL: refuse_malformed_call} for tools in self._executor.sync_tools
+            ]
         self._sync_tool_dicts = self._executor.sync_proxies()
         self._async_tool_dicts = self._executor.async_proxies()
         try:
@@ -245,8 +286,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
                 prompts, prompt_ids, completion_ids, completions, logprobs, images, multimodal_fields
             )
         finally:
-            self._sync_tool_dicts = self._executor.sync_tools
-            self._async_tool_dicts = self._executor.async_tools
+            self._sync_tool_dicts, self._async_tool_dicts = tools
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         stop_reasons = [reason.value for reason in self._record["stop_reasons"]]
@@ -315,8 +355,62 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
                     "a `get_reward` method or an attribute `turn_rewards`."
                 )
 
+    def _resolve_image_tokens(self) -> ImageTokens | None:
+        """How images stand in this policy's tokens; `None` if all of them stay in context."""
+        if self.args.history_images is None:
+            return None
+        if not self._is_vlm or not hasattr(self.processing_class.image_processor, "merge_size"):
+            raise ValueError(
+                f"history_images={self.args.history_images} needs a vision-language model whose images are grids of "
+                "patches, as in the Qwen-VL family. Leave it unset for this model."
+            )
+        vocabulary = self._tokenizer.get_vocab()
+        brackets = {vocabulary[name] for name in ("<|vision_start|>", "<|vision_end|>") if name in vocabulary}
+        omitted = self._tokenizer(OMITTED_IMAGE, add_special_tokens=False)["input_ids"]
+        pad_id: Any = self._image_pad_token_id
+        return ImageTokens(pad_id, frozenset(brackets), tuple(omitted))
+
     def _overrides_turn_advantages(self) -> bool:
         return type(self).compute_turn_advantages is not TurnHooks.compute_turn_advantages
+
+    # --- images
+
+    def _leave_images_out(
+        self, tokens: ImageTokens, prompt_ids: list, images: list, fields: dict[str, Any]
+    ) -> tuple[list, list, dict[str, Any]]:
+        """The newest images of each rollout, and its tokens without the others."""
+        shortened, visible = [], []
+        kept: list[int] = []
+        first = 0
+        for ids, row in zip(prompt_ids, images, strict=True):
+            ids, left_out = newest_images(ids, self.args.history_images, tokens)
+            count = len(row or [])
+            shortened.append(ids)
+            visible.append((row or [])[left_out:] or None)
+            kept += range(first + left_out, first + count)
+            first += count
+        fields = dict(fields)
+        if kept and fields.get("image_grid_thw") is not None:
+            fields["pixel_values"], fields["image_grid_thw"] = select_images(
+                fields["pixel_values"], fields["image_grid_thw"], kept
+            )
+        if "mm_token_type_ids" in fields:
+            fields["mm_token_type_ids"] = [[int(i == tokens.pad) for i in ids] for ids in shortened]
+        return shortened, visible, fields
+
+    def _check_images(self, output: dict[str, Any]) -> None:
+        """TRL drops the images of a whole batch whose image tokens do not match them: then nothing of it is trained."""
+        if not self._is_vlm:
+            return
+        dropped = self._record["has_images"] and output.get("pixel_values") is None
+        on_any = self.max_over_processes(int(dropped))
+        self.log_metric("images/mismatched", float(on_any))
+        if on_any:
+            logger.warning(
+                "The image tokens of a rollout do not match its images, so its batch is left out of the loss. A tool, a "
+                "dataset or an environment has written an image token as text."
+            )
+            self._leave_out(output, torch.full((len(output["completion_mask"]),), not dropped))
 
     # --- from TRL's output to rollouts and back
 
@@ -400,16 +494,17 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         reasons = self.args.masked_stop_reasons()
         if not reasons:
             return
-        keep = torch.tensor(
-            [reason not in reasons for reason in rollouts.stop_reasons], device=rollouts.outcomes.device
-        )
+        self._leave_out(output, torch.tensor([reason not in reasons for reason in rollouts.stop_reasons]))
+
+    def _leave_out(self, output: dict[str, Any], keep: torch.Tensor) -> None:
+        """Train on some rollouts only."""
         tool_mask = output.get("tool_mask")
         if tool_mask is None:
             tool_mask = torch.ones_like(output["completion_mask"])
-        output["tool_mask"] = tool_mask * keep.unsqueeze(1)
+        output["tool_mask"] = tool_mask * keep.to(tool_mask.device).unsqueeze(1)
         # The loss is divided by the number of tokens it is summed over, so masked ones must not count.
         num_items = (output["completion_mask"] * output["tool_mask"]).sum()
-        output["num_items_in_batch"] = self.accelerator.gather(num_items).sum()
+        output["num_items_in_batch"] = self.accelerator.gather(num_items).sum().clamp(min=1)
 
     def _replace_lost_environments(self) -> None:
         """A tool that never returned may still be changing its environment: the next batch gets a new one."""

@@ -122,7 +122,7 @@ def popup_box(popup: Popup) -> Box:
 
 def max_scroll(screen: Screen) -> int:
     """How far a screen's body can be scrolled, in pixels."""
-    boxes = _body_boxes(screen.body)
+    boxes = body_boxes(screen.body)
     area = body_box(screen)
     return max(0, (boxes[-1].bottom if boxes else 0) - (area.bottom - area.top))
 
@@ -143,7 +143,7 @@ def place(screen: Screen, scroll: int = 0) -> list[tuple[Widget, Box]]:
     """
     placed = []
     area = body_box(screen)
-    for widget, box in zip(screen.body, _body_boxes(screen.body), strict=True):
+    for widget, box in zip(screen.body, body_boxes(screen.body), strict=True):
         top, bottom = box.top + area.top - scroll, box.bottom + area.top - scroll
         if top < area.bottom and bottom > area.top:
             placed.append((widget, Box(box.left, max(top, area.top), box.right, min(bottom, area.bottom))))
@@ -161,6 +161,20 @@ def place(screen: Screen, scroll: int = 0) -> list[tuple[Widget, Box]]:
     return placed
 
 
+def place_parts(screen: Screen, scroll: int = 0) -> tuple[list[tuple[Widget, Box]], ...]:
+    """What [`place`] returns, in four lists: widgets of the body, of the title bar, of the tabs and of the pop-up."""
+    placed = place(screen, scroll)
+    buttons = len(screen.popup.buttons) if screen.popup is not None else 0
+    tabs = len(placed) - buttons - len(screen.tabs)
+    actions = tabs - len(screen.actions)
+    return (
+        placed[:actions],
+        placed[actions:tabs],
+        placed[tabs : len(placed) - buttons],
+        placed[len(placed) - buttons :],
+    )
+
+
 def tappable(screen: Screen, scroll: int = 0) -> list[tuple[Widget, Box]]:
     """The widgets in sight that react to a tap: all but labels, or a pop-up's buttons alone."""
     if screen.popup is not None:
@@ -176,8 +190,8 @@ def widget_at(screen: Screen, scroll: int, x: float, y: float) -> Widget | None:
     return None
 
 
-def _body_boxes(body: tuple[Widget, ...]) -> list[Box]:
-    """Boxes of a body's widgets, counted from its top."""
+def body_boxes(body: tuple[Widget, ...]) -> list[Box]:
+    """Boxes of a body's widgets, all of them and counted from its top, however far it is scrolled."""
     boxes, top, column = [], 0, 0
     for i, widget in enumerate(body):
         if widget.kind == "icon":

@@ -5,12 +5,11 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .layout import HEIGHT, LINE, WIDTH, Box, Popup, Screen, Widget, body_box, max_scroll, place, popup_box
+from .layout import HEIGHT, LINE, WIDTH, Box, Popup, Screen, Widget, body_box, max_scroll, place_parts, popup_box
 from .state import PhoneState
 
 
 Colour = tuple[int, int, int]
-Placed = list[tuple[Widget, Box]]
 
 # Sizes of letters in pixels: headlines, labels, second lines.
 TITLE_SIZE = 22
@@ -63,8 +62,8 @@ def render(state: PhoneState, scale: float = 1.0, font: str | None = None) -> Im
         scale (`float`, *optional*, defaults to `1.0`):
             Size of the image relative to the screen of 392 by 784 pixels.
         font (`str`, *optional*):
-            Path of a TrueType or OpenType font. Pillow's own, used by default, has Latin letters only: Chinese ones appear
-            as empty boxes.
+            Path of a TrueType or OpenType font. Pillow's own, used by default, has Latin letters without accents only:
+            others, Chinese ones too, appear as empty boxes.
 
     Returns:
         `Image.Image`: RGB image.
@@ -101,7 +100,7 @@ def render_screen(
         `Image.Image`: RGB image.
     """
     image = Image.new("RGB", (WIDTH, HEIGHT), BACKGROUND)
-    body, actions, tabs, _ = _parts(screen, scroll)
+    body, actions, tabs, _ = place_parts(screen, scroll)
     for widget, box in body:
         focused = widget.id == focus
         full = _draw_widget(widget, box.right - box.left, focused, focused and selected, font)
@@ -123,15 +122,6 @@ def render_screen(
         size = max(1, round(WIDTH * scale)), max(1, round(HEIGHT * scale))
         image = image.resize(size, Image.Resampling.LANCZOS)
     return image
-
-
-def _parts(screen: Screen, scroll: int) -> tuple[Placed, Placed, Placed, Placed]:
-    """A screen's widgets in sight: of its body, title bar, tabs and pop-up."""
-    placed = place(screen, scroll)
-    counts = len(screen.actions), len(screen.tabs), len(screen.popup.buttons) if screen.popup is not None else 0
-    first = len(placed) - sum(counts)
-    second, third = first + counts[0], first + counts[0] + counts[1]
-    return placed[:first], placed[first:second], placed[second:third], placed[third:]
 
 
 @lru_cache(maxsize=WIDGET_CACHE)

@@ -53,6 +53,11 @@ class PhoneState:
         self.toast = ""
         self.data: dict[str, Any] = data if data is not None else {name: app.data() for name, app in apps.items()}
 
+    @property
+    def app_names(self) -> tuple[str, ...]:
+        """Names of the apps on the phone, as they stand on the home screen."""
+        return tuple(self._apps)
+
     # --- what apps use
 
     @property

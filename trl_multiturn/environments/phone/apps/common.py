@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 from ..layout import Widget
 
 
+# In the order in which they stand on the home screen.
+APP_NAMES = ("Shop", "Hotels", "Notes", "Settings", "Messages", "Alarms", "Music", "Live")
+
+
 if TYPE_CHECKING:
     from ..state import PhoneState
 

@@ -25,6 +25,7 @@ __all__ = [
     "ParsedReply",
     "check_action",
     "parse_action",
+    "read_call",
     "scale_action",
     "write_reply",
 ]
@@ -87,7 +88,7 @@ def parse_action(
     """
     if isinstance(reply, str):
         thought, description, call = _split(reply)
-        return ParsedReply(thought, description, _read_call(_read_json(call), size, coordinate_space))
+        return ParsedReply(thought, description, read_call(call, size, coordinate_space))
     if not isinstance(reply, Mapping):
         raise ActionError(f"A reply must be text or a message, got {kind(reply)}.")
     calls = reply.get("tool_calls")
@@ -100,7 +101,7 @@ def parse_action(
     call = calls[0]
     if isinstance(call, Mapping) and "function" in call:
         call = call["function"]
-    return ParsedReply(thought, description, _read_call(call, size, coordinate_space))
+    return ParsedReply(thought, description, read_call(call, size, coordinate_space))
 
 
 def write_reply(thought: str, description: str, action: Action) -> str:
@@ -202,7 +203,26 @@ def _refuse(name: str) -> Any:
     raise ActionError(f"The call is no JSON: {name} is no number.")
 
 
-def _read_call(call: Any, size: tuple[int, int], coordinate_space: CoordinateSpace) -> Action:
+def read_call(call: Any, size: tuple[int, int], coordinate_space: CoordinateSpace = "pixel") -> Action:
+    """
+    Read a call: an object with `name` and `arguments`.
+
+    Args:
+        call (`str` or `dict`):
+            The call, as JSON or parsed.
+        size (`tuple[int, int]`):
+            Width and height of the screen in pixels.
+        coordinate_space (`str`, *optional*, defaults to `"pixel"`):
+            See [`check_action`].
+
+    Returns:
+        [`Action`]: The action, its points in pixels.
+
+    Raises:
+        [`ActionError`]: If it is no call of `mobile_use`.
+    """
+    if isinstance(call, str):
+        call = _read_json(call)
     if not isinstance(call, Mapping):
         raise ActionError(f"The call must be a JSON object, got {kind(call)}.")
     if "name" not in call or "arguments" not in call:

@@ -1,8 +1,10 @@
 """Recorded episodes of a GUI agent: [`GuiStep`] and [`GuiTrajectory`], in the form of the published Mobile-R1 data."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import PIL.Image
 from PIL.Image import Image
 
 from .actions import Action
@@ -15,8 +17,8 @@ class GuiStep:
     One step: what was seen, thought and done.
 
     Args:
-        image (`PIL.Image.Image` or `None`):
-            Screenshot before the action; `None` where it was not drawn.
+        image (`PIL.Image.Image`, `Path` or `None`):
+            Screenshot before the action, or the file it is in; `None` where it was not drawn.
         thought (`str`):
             State of the screen, next action and what it is for.
         action (`str`):
@@ -32,13 +34,30 @@ class GuiStep:
             Whether the action undoes a mistake.
     """
 
-    image: Image | None
+    image: Image | Path | None
     thought: str
     action: str
     call: Action
     box: Box | None = None
     mistake: bool = False
     correction: bool = False
+
+    def open_image(self) -> Image:
+        """
+        The screenshot.
+
+        Returns:
+            `PIL.Image.Image`: The image, read from its file if it is in one.
+
+        Raises:
+            `ValueError`: If it was not drawn.
+        """
+        if self.image is None:
+            raise ValueError("the step has no screenshot")
+        if isinstance(self.image, Image):
+            return self.image
+        with PIL.Image.open(self.image) as image:
+            return image.convert("RGB")
 
     def ground_truth(self) -> dict[str, Any]:
         """

@@ -63,7 +63,8 @@ class _Shelf:
         return keys
 
     def cart(self, rng: random.Random) -> dict[str, dict[str, Any]]:
-        """A cart with some products, each once or more often."""
+        """A cart with some products, each once or more often; the one that the task is about is no deal, lest it be added from there."""
+        self.products[self.key]["deal"] = False
         cart = {}
         for key in self.some(rng):
             options = self.products[key]["options"]

@@ -202,7 +202,7 @@ class Oracle:
         for depth in range(1, self.max_depth + 1):
             following: list[tuple[PhoneState, tuple]] = []
             for state, key in level:
-                for i, (step, child, child_key) in enumerate(self._children(state)):
+                for i, step, child, child_key in self._children(state, depth == 1):
                     if child_key not in depths:
                         depths[child_key] = depth
                         (goals if self.task.is_done(child) else following).append((child, child_key))
@@ -217,12 +217,18 @@ class Oracle:
             level = following
         self._distances[start_key] = None
 
-    def _children(self, state: PhoneState) -> Iterator[tuple[Step, PhoneState, tuple]]:
-        """Steps that may be taken, with the states that they lead to."""
-        for step in steps_from(state, self.task):
-            child = apply(state, step)
+    def _children(self, state: PhoneState, is_start: bool) -> Iterator[tuple[int, Step, PhoneState, tuple]]:
+        """Steps that may be taken, numbered, with the states that they lead to."""
+        # Who taps a field means to type: to do anything else next would have been shorter without the tap.
+        only_typing = state.focus is not None and state.fresh and not is_start
+        for i, step in enumerate(steps_from(state, self.task)):
+            if only_typing and step.kind not in ("type", "enter"):
+                continue
+            child = state.copy()
+            if not _INPUTS[step.kind](child, step):
+                continue
             if child.data is state.data or self._effects_of(child) <= self._effects_of(state):
-                yield step, child, self._key(child)
+                yield i, step, child, self._key(child)
 
     def _remember(self, goals: list[tuple], depth: int, links: dict[tuple, list[tuple[tuple, int, Step]]]) -> None:
         """Keep the distance and first steps of every state on a shortest way to a goal."""

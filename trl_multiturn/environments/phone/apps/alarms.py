@@ -210,12 +210,12 @@ class Alarms(App):
     def _save(self, state: PhoneState, alarm_id: str | None) -> None:
         new = {"time": "", "label": "", "repeat": state.field("repeat") or "Once", "sound": "Bells", "on": True}
         alarm: dict[str, Any] = state.get("Alarms", "alarms", alarm_id) if alarm_id is not None else new
-        time, label = (alarm[k] if state.field(k) is None else state.field(k) for k in ("time", "label"))
-        if not _TIME.fullmatch(time):
+        alarm = {**alarm, **{key: text for key in ("time", "label") if (text := state.field(key)) is not None}}
+        if not _TIME.fullmatch(alarm["time"]):
             state.show_toast("Time must be HH:MM")
             return
         alarm_id = alarm_id or next_id(state.get("Alarms", "alarms"))
-        state.set("Alarms", "alarms", alarm_id, value={**alarm, "time": time, "label": label})
+        state.set("Alarms", "alarms", alarm_id, value=alarm)
         state.pop()
         state.show_toast("Alarm saved")
 

@@ -46,10 +46,11 @@ class Messages(App):
         if name == "contact":
             contact = self._contact(state, params["id"])
             fields = tuple(
-                Widget(
-                    key, "field", text, value=contact.get(key, "") if state.field(key) is None else state.field(key)
+                Widget(key, "field", text, value=contact.get(key, "") if typed is None else typed)
+                for key, text, typed in (
+                    ("name", "Name", state.field("name")),
+                    ("number", "Number", state.field("number")),
                 )
-                for key, text in (("name", "Name"), ("number", "Number"))
             )
             rest = (Widget("chat", "button", "Send a message"),) if params["id"] is not None else ()
             title = "Contact" if rest else "New contact"

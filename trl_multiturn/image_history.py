@@ -6,6 +6,8 @@ Everything here works on token ids: nothing is tokenized again, so masks stay ex
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
 import torch
 
@@ -171,6 +173,41 @@ def select_images(
     return pixels, image_grid_thw[torch.tensor(chosen, device=image_grid_thw.device)]
 
 
+def select_rollouts(
+    rows: list[int], prompt_ids: list, images: list | None, fields: dict[str, Any]
+) -> tuple[list, list | None, dict[str, Any]]:
+    """
+    What TRL generates a turn from, for some of the rollouts.
+
+    Args:
+        rows (`list[int]`):
+            Their numbers.
+        prompt_ids (`list[list[int]]`):
+            Tokens of every rollout.
+        images (`list` or `None`):
+            Images of every rollout, `None` for one without.
+        fields (`dict[str, Any]`):
+            What the processor made of the images: `pixel_values` and `image_grid_thw` over all of them, or else one
+            entry a rollout.
+
+    Returns:
+        `tuple[list, list | None, dict]`: The same three for those rollouts.
+    """
+    chosen = dict(fields)
+    grid = chosen.pop("image_grid_thw", None)
+    pixels = chosen.pop("pixel_values", None)
+    chosen = {name: [values[row] for row in rows] for name, values in chosen.items()}
+    if images is None:
+        return [prompt_ids[row] for row in rows], None, chosen
+    firsts = [0, *accumulate(len(row or []) for row in images)]
+    kept = [i for row in rows for i in range(firsts[row], firsts[row + 1])]
+    if kept and pixels is not None and grid is not None:
+        chosen["pixel_values"], chosen["image_grid_thw"] = select_images(pixels, grid, kept)
+    elif kept and pixels is not None:  # an image a row, as in models that do not cut images into grids
+        chosen["pixel_values"] = pixels[torch.tensor(kept, device=pixels.device)]
+    return [prompt_ids[row] for row in rows], [images[row] for row in rows], chosen
+
+
 class SegmentBatch:
     """
     A padded batch of rollouts, cut into segments that are scored one by one and put together again. B rollouts, S
@@ -243,7 +280,7 @@ class SegmentBatch:
             mask[i, length - len(segment.ids) :] = 1
         return ids, mask, max(1, *(segment.end - segment.start for segment in self.segments))
 
-    def images(self, pixel_values: torch.Tensor | None, image_grid_thw: torch.Tensor | None) -> dict[str, object]:
+    def images(self, pixel_values: torch.Tensor | None, image_grid_thw: torch.Tensor | None) -> dict[str, Any]:
         """
         What the model must be given besides token ids.
 
@@ -258,8 +295,8 @@ class SegmentBatch:
         """
         if pixel_values is None or image_grid_thw is None:
             return {}
-        first = [sum(self._num_images[:row]) for row in range(len(self._num_images))]
-        chosen = [first[segment.row] + i for segment in self.segments for i in segment.images]
+        firsts = [0, *accumulate(self._num_images)]
+        chosen = [firsts[segment.row] + i for segment in self.segments for i in segment.images]
         if not chosen:
             return {}
         pixels, grid = select_images(pixel_values, image_grid_thw, chosen)

@@ -93,6 +93,19 @@ class ToolExecutor:
         self._pending: dict[tuple[int, str], deque[_Call]] = {}
         self._queue: deque[_Job] = deque()
         self._running: dict[int, _Job] = {}
+        self._asked: set[tuple[int, int]] = set()
+
+    def rows_in_turn(self) -> list[int]:
+        """The rollouts whose next message is generated now, in TRL's order. To be asked once a turn."""
+        # A row that TRL has rolled back ends in an assistant message; one whose last message was cut off to nothing ends
+        # in the tool message for which it was asked before.
+        rows = [
+            row
+            for row, messages in enumerate(self.completions)
+            if messages[-1]["role"] == "tool" and (row, len(messages)) not in self._asked
+        ]
+        self._asked.update((row, len(self.completions[row])) for row in rows)
+        return rows
 
     def sync_proxies(self) -> list[dict[str, Callable]]:
         """For each rollout, what TRL's loop is to find in place of its synchronous tools."""

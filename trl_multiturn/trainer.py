@@ -17,7 +17,14 @@ from trl.trainer.utils import pad, use_adapter
 from .config import MultiTurnGRPOConfig
 from .environment_rewards import rewards_by_turn, turn_rewards_total
 from .hooks import TurnHooks
-from .image_history import OMITTED_IMAGE, ImageTokens, SegmentBatch, newest_images, select_images
+from .image_history import (
+    OMITTED_IMAGE,
+    ImageTokens,
+    SegmentBatch,
+    newest_images,
+    select_images,
+    select_rollouts,
+)
 from .malformed_calls import MALFORMED_CALL, malformed_calls_as_calls, refuse_malformed_call
 from .metrics import rollout_metrics
 from .reward_funcs import append_reward_funcs, make_stop_penalty, weighted_rewards
@@ -96,6 +103,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             extra.append(turn_rewards_total)
         args, reward_funcs, kwargs = append_reward_funcs(args, reward_funcs, extra, kwargs)
         self._executor: ToolExecutor | None = None
+        self._over: dict[int, StopReason] = {}
         self._record: dict[str, Any] = {}
         super().__init__(model, reward_funcs, args, train_dataset, **kwargs)
         self.is_vision_language = self._is_vlm
@@ -196,22 +204,37 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         return output
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
+        over = self._rows_over(len(prompt_ids))
+        going = [row for row, is_over in enumerate(over) if not is_over]
+        if len(going) == len(over):
+            return self._write_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
+        # An end of message stands for what a rollout that is over does not write.
+        completion_ids: list[list[int]] = [[self._tokenizer.eos_token_id] for _ in over]
+        logprobs = [[0.0] for _ in over] if self.use_vllm else None
+        if going:
+            ids, kept, fields = select_rollouts(going, prompt_ids, images, multimodal_fields)
+            written, written_logprobs = self._write_turn(ids, kept, fields, num_generations, has_tool_images)
+            for i, row in enumerate(going):
+                completion_ids[row] = written[i]
+                if logprobs is not None:
+                    logprobs[row] = written_logprobs[i]
+        return completion_ids, logprobs
+
+    def _write_turn(self, prompt_ids, images, fields, num_generations, has_tool_images):
         if self._image_tokens is not None and images is not None:
-            prompt_ids, images, multimodal_fields = self._leave_images_out(
-                self._image_tokens, prompt_ids, images, multimodal_fields
-            )
+            prompt_ids, images, fields = self._leave_images_out(self._image_tokens, prompt_ids, images, fields)
 
         def sample(count: int) -> list[list[list[int]]]:
             repeated = [ids for ids in prompt_ids for _ in range(count)]
             written, _ = super(MultiTurnGRPOTrainer, self)._generate_single_turn(
-                repeated, images, multimodal_fields, num_generations * count, has_tool_images
+                repeated, images, fields, num_generations * count, has_tool_images
             )
             return [written[i : i + count] for i in range(0, len(written), count)]
 
         chosen = self.choose_turns(prompt_ids, sample)
         if chosen is not None:
             return chosen, None
-        return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
+        return super()._generate_single_turn(prompt_ids, images, fields, num_generations, has_tool_images)
 
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
@@ -238,29 +261,36 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         return batch.gather(logps), None if entropies is None else batch.gather(entropies), aux_loss
 
     def _generate(self, prompts: list):
-        self._executor = None
+        self._executor, self._over = None, {}
         answering = self.args.answer_malformed_calls and self.tools
         with malformed_calls_as_calls(self._tokenizer) if answering else nullcontext():
             output = super()._generate(prompts)
         prompt_ids, completion_ids, model_masks, completions = output[:4]
         if model_masks is None:
             model_masks = [[1] * len(ids) for ids in completion_ids]
+        stop_reasons = find_stop_reasons(
+            completions,
+            completion_ids,
+            end_ids={*self.eos_token_ids, self._tokenizer.pad_token_id},
+            max_tool_calling_iterations=self.max_tool_calling_iterations,
+            tokenizer=self._tokenizer,
+            lost_rows=self._executor.lost_rows if self._executor is not None else set(),
+        )
+        turns = [find_turns(mask) for mask in model_masks]
+        for row, reason in self._over.items():
+            self._close(row, completions, model_masks)
+            turns[row] = [turn for turn in find_turns(model_masks[row]) if turn.end > turn.start]
+            if stop_reasons[row] != StopReason.ENVIRONMENT_ERROR:
+                stop_reasons[row] = reason
         self._record = {
             "prompts": prompts,
             "prompt_ids": prompt_ids,
             "completion_ids": completion_ids,
             "model_masks": model_masks,
-            "turns": [find_turns(mask) for mask in model_masks],
+            "turns": turns,
             "completions": completions,
             "has_images": any(output[6] or []),
-            "stop_reasons": find_stop_reasons(
-                completions,
-                completion_ids,
-                end_ids={*self.eos_token_ids, self._tokenizer.pad_token_id},
-                max_tool_calling_iterations=self.max_tool_calling_iterations,
-                tokenizer=self._tokenizer,
-                lost_rows=self._executor.lost_rows if self._executor is not None else set(),
-            ),
+            "stop_reasons": stop_reasons,
         }
         return output
 
@@ -372,6 +402,31 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
 
     def _overrides_turn_advantages(self) -> bool:
         return type(self).compute_turn_advantages is not TurnHooks.compute_turn_advantages
+
+    # --- rollouts that their environment has ended
+
+    def _rows_over(self, count: int) -> list[bool]:
+        """Which of the rollouts that TRL generates a message for are over: nothing may be written after that."""
+        if self._executor is None or not self.environments:
+            return []
+        rows = self._executor.rows_in_turn()
+        if len(rows) != count:
+            return []
+        for row in rows:
+            environment = self.environments[row]
+            if getattr(environment, "terminated", False):
+                self._over[row] = StopReason.COMPLETED
+            elif getattr(environment, "truncated", False):
+                self._over[row] = StopReason.MAX_TURNS
+            elif row in self._executor.lost_rows:
+                self._over[row] = StopReason.ENVIRONMENT_ERROR
+        return [row in self._over for row in rows]
+
+    def _close(self, row: int, completions: list, model_masks: list[list[int]]) -> None:
+        """Take back the end of message that stood for what a rollout did not write: the policy did not sample it."""
+        if completions[row][-1]["role"] == "assistant":
+            completions[row].pop()
+            model_masks[row][-1] = 0
 
     # --- images
 

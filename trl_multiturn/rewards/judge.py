@@ -1,12 +1,11 @@
 """A language model as a judge of plans, over any OpenAI-compatible endpoint, at either level of [`HierarchicalReward`]."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 
 from ..environments.travel import Itinerary, TravelQuery
 from ..environments.travel.itinerary import Transfer
-from .judge_client import JudgeClient, JudgeError, Judgement, JudgeUnavailable
+from .judge_client import JudgeClient, JudgeError, Judgement, JudgeUnavailable, data_block
 from .verdicts import Check, ToolTurn, Verdict
 
 
@@ -108,7 +107,7 @@ class JudgeTrajectoryVerifier:
             told = f"said to be infeasible, {'which is right' if right else f'but is {query.level}'}"
             return Verdict({"judge": Check("pass" if right else "fail", told)})
         request = query.model_dump_json(exclude={"id", "level", "language"}, exclude_none=True)
-        plan = _data(itinerary.to_json(), MAX_ITINERARY_CHARS)
+        plan = data_block(itinerary.to_json(), MAX_ITINERARY_CHARS)
         return _verdict(self._client.judge(TRAJECTORY_PROMPT, f"Request:\n{request}\n\nPlan:\n{plan}"))
 
 
@@ -146,7 +145,7 @@ class JudgeTurnVerifier:
         names = _names(itinerary)
         if not names:
             return [_nothing("the plan names nothing")] * (len(tool_turns) + 1)
-        plan = f"Plan:\n{_data(itinerary.to_json(), MAX_ITINERARY_CHARS)}"
+        plan = f"Plan:\n{data_block(itinerary.to_json(), MAX_ITINERARY_CHARS)}"
         verdicts = []
         for turn in tool_turns:
             if not any(name in turn.response for name in names):
@@ -180,12 +179,6 @@ def _names(itinerary: Itinerary) -> set[str]:
 
 def _call(turn: ToolTurn, limit: int) -> str:
     arguments = json.dumps(turn.arguments, ensure_ascii=False, default=str)
-    return f"Tool call:\n{_data(f'{turn.name} {arguments}', 1_000)}\nResponse:\n{_data(turn.response, limit)}"
-
-
-def _data(text: str, limit: int) -> str:
-    """Untrusted text, cut to length, between tags that it cannot hold itself because they depend on it."""
-    text = text.encode("utf-8", errors="replace").decode()
-    tag = f"data-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    cut = "" if len(text) <= limit else f"\n[cut: {limit} of {len(text)} characters are shown]"
-    return f"<{tag}>\n{text[:limit]}\n</{tag}>{cut}"
+    return (
+        f"Tool call:\n{data_block(f'{turn.name} {arguments}', 1_000)}\nResponse:\n{data_block(turn.response, limit)}"
+    )

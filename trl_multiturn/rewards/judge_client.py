@@ -1,17 +1,21 @@
 """Asks a judge over HTTP, and reads its verdict."""
 
+import hashlib
 import json
 import os
 import re
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ..environments.requirements import require
 from .verdicts import VerdictUnavailable
 
+
+T = TypeVar("T")
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 MAX_ANSWER_BYTES = 1_000_000
@@ -132,16 +136,43 @@ class JudgeClient:
             [`JudgeUnavailable`]: If the judge could not be reached.
             [`JudgeError`]: If it refuses the request.
         """
+        verdict, answer, counts = self.ask(instructions, case, read_verdict)
+        if verdict is not None:
+            return Judgement(*verdict, counts)
+        return Judgement(False, f"the judge's answer is no verdict: {answer[:100]!r}", counts)
+
+    def ask(
+        self, instructions: str, case: str | list[dict[str, Any]], read: Callable[[str], T | None]
+    ) -> tuple[T | None, str, dict[str, int]]:
+        """
+        Ask for an answer of any form; once more if it cannot be read.
+
+        Args:
+            instructions (`str`):
+                What the judge is to do: the system message.
+            case (`str` or `list[dict]`):
+                What it is to judge: the user message, as text or as content parts.
+            read (`Callable`):
+                Reads an answer; `None` if it is not what was asked for.
+
+        Returns:
+            `tuple[Any, str, dict[str, int]]`: What was read, or `None`; the last answer; and the counts of [`Judgement`].
+
+        Raises:
+            [`JudgeUnavailable`]: If the judge could not be reached.
+            [`JudgeError`]: If it refuses the request.
+        """
         counts = {"judge/calls": 0, "judge/retries": 0, "judge/unparsable": 0}
         messages = [{"role": "system", "content": instructions}, {"role": "user", "content": case}]
         body = {"model": self.model, "messages": messages, "temperature": 0}
+        answer = ""
         for _ in range(2):
             answer = self._ask(body, counts)
             counts["judge/calls"] += 1
-            if (verdict := read_verdict(answer)) is not None:
-                return Judgement(*verdict, counts)
+            if (value := read(answer)) is not None:
+                return value, answer, counts
         counts["judge/unparsable"] = 1
-        return Judgement(False, f"the judge's answer is no verdict: {answer[:100]!r}", counts)
+        return None, answer, counts
 
     def _ask(self, body: dict[str, Any], counts: dict[str, int]) -> str:
         """The judge's answer; tries again where that may help."""
@@ -194,6 +225,26 @@ class JudgeClient:
             return response.status_code, response.headers.get("retry-after"), bytes(answer)
 
 
+def read_object(answer: str) -> dict[str, Any] | None:
+    """
+    Read a JSON object from a judge's answer, after thoughts and in a fence at most.
+
+    Args:
+        answer (`str`):
+            What it wrote.
+
+    Returns:
+        `dict[str, Any]` or `None`: The object; `None` if the answer is anything else.
+    """
+    text = _THOUGHTS.sub("", answer, count=1).strip()
+    fenced = _FENCE.match(text)
+    try:
+        value = json.loads(fenced[1] if fenced else text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def read_verdict(answer: str) -> tuple[bool, str] | None:
     """
     Read a judge's answer.
@@ -205,18 +256,32 @@ def read_verdict(answer: str) -> tuple[bool, str] | None:
     Returns:
         `tuple[bool, str]` or `None`: Verdict and reason; `None` if it is not exactly what was asked for.
     """
-    text = _THOUGHTS.sub("", answer, count=1).strip()
-    fenced = _FENCE.match(text)
-    try:
-        value = json.loads(fenced[1] if fenced else text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict) or set(value) != {"verdict", "reason"}:
+    value = read_object(answer)
+    if value is None or set(value) != {"verdict", "reason"}:
         return None
     verdict, reason = value["verdict"], value["reason"]
     if type(verdict) is not int or verdict not in (0, 1) or not isinstance(reason, str):
         return None
     return bool(verdict), reason[:MAX_REASON_CHARS]
+
+
+def data_block(text: str, limit: int) -> str:
+    """
+    Untrusted text between tags that it cannot hold itself, because they depend on it.
+
+    Args:
+        text (`str`):
+            Text from a model or a tool.
+        limit (`int`):
+            Characters shown.
+
+    Returns:
+        `str`: The text, cut to length and said to be, between its tags.
+    """
+    text = text.encode("utf-8", errors="replace").decode()
+    tag = f"data-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    cut = "" if len(text) <= limit else f"\n[cut: {limit} of {len(text)} characters are shown]"
+    return f"<{tag}>\n{text[:limit]}\n</{tag}>{cut}"
 
 
 def _check_arguments(base_url: str, model: str, timeout: float, max_retries: int, concurrency: int) -> None:

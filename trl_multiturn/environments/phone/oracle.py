@@ -265,7 +265,8 @@ class Oracle:
         known = self._parts.get(id(value))
         if known is None:
             # The value is kept, so that its identity stays its own.
-            text = json.dumps(value, sort_keys=True)
+            # Not sorted: the order of keys is that of lines on the screen.
+            text = json.dumps(value)
             known = (value, self._numbers.setdefault(text, len(self._numbers)))
             self._parts[id(value)] = known
         return known[1]

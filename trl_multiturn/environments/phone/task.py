@@ -130,7 +130,8 @@ class PhoneTask:
 
     def to_json(self) -> str:
         """The task as a line of JSON: what [`from_json`] reads."""
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+        # Keys stay in their order: it is the one in which lists of things are shown.
+        return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "PhoneTask":

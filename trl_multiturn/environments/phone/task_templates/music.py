@@ -16,6 +16,9 @@ FAMILIES = (
     ("Sea of Stars", "Sea of Stars Live", "See the Stars"),
     ("Long Way Home", "Long Way", "Long Road Home"),
     ("Silver Moon", "Silver Moon Dance", "Silver Moons"),
+    ("Open Window", "Open Windows", "Window Open"),
+    ("Slow Dance", "Slow Dancer", "Slow Dance Piano"),
+    ("Winter Light", "Winter Lights", "Winter Night"),
 )
 ARTISTS = ("Nora Lane", "The Tides", "Miro Vale", "Ida & Ben", "Old Harbor", "Lena Fox")
 LISTS = (
@@ -42,10 +45,10 @@ MODES_ZH = {"repeat": "循环播放", "shuffle": "随机播放"}
 
 
 class _Library:
-    """Songs and playlists drawn at random: five times three songs and two times two playlists with names almost alike."""
+    """Songs and playlists drawn at random: seven times three songs and two times two playlists with names almost alike."""
 
     def __init__(self, rng: random.Random) -> None:
-        families = rng.sample(FAMILIES, 5)
+        families = rng.sample(FAMILIES, 7)
         titles = [title for family in families for title in family]
         rng.shuffle(titles)
         self.songs = {f"s{i}": {"title": title, "artist": rng.choice(ARTISTS)} for i, title in enumerate(titles)}

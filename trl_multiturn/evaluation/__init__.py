@@ -2,10 +2,22 @@
 
 from pathlib import Path
 
+from .gui import GuiEpisode, GuiMatch, find_errors, summarize_episodes, summarize_matches
 from .statistics import avg_at_k, bootstrap_interval, pass_at_k, wilson_interval
 
 
-__all__ = ["avg_at_k", "bootstrap_interval", "metric_path", "pass_at_k", "wilson_interval"]
+__all__ = [
+    "GuiEpisode",
+    "GuiMatch",
+    "avg_at_k",
+    "bootstrap_interval",
+    "find_errors",
+    "metric_path",
+    "pass_at_k",
+    "summarize_episodes",
+    "summarize_matches",
+    "wilson_interval",
+]
 
 _METRICS = Path(__file__).parent / "metrics"
 

@@ -29,17 +29,7 @@ PALE_BLUE = (214, 229, 252)
 GREEN = (38, 150, 76)
 OFF = (164, 170, 182)
 TOAST = (45, 48, 56)
-TILES = (
-    (214, 64, 69),
-    (20, 98, 214),
-    (0, 131, 120),
-    (233, 120, 14),
-    (124, 58, 200),
-    (196, 44, 128),
-    (56, 118, 40),
-    (92, 78, 66),
-    (16, 134, 172),
-)
+TILES = ("#d64045", "#1462d6", "#008378", "#e9780e", "#7c3ac8", "#c42c80", "#387628", "#5c4e42", "#1086ac")
 
 # With it no two of the phone's own apps have the same colour.
 TILE_SEED = 19
@@ -107,7 +97,8 @@ def render_screen(
         # A widget cut off by the title bar shows its lower part.
         hidden = full.height - (box.bottom - box.top) if box.top == LINE else 0
         image.paste(full.crop((0, hidden, full.width, hidden + box.bottom - box.top)), (box.left, box.top))
-    _draw_scroll_bar(image, screen, scroll)
+    for part, colour in zip(scroll_bar(screen, scroll) or (), (EDGE, GREY), strict=False):
+        image.paste(colour, part)
     image.paste(_draw_title(screen.title, actions[0][1].left if actions else WIDTH, font), (0, 0))
     for widget, box in actions:
         image.paste(_draw_action(widget.text, box.right - box.left, font), box[:2])
@@ -171,7 +162,7 @@ def _draw_icon(text: str, width: int, font: str | None) -> Image.Image:
     image = Image.new("RGB", (width, 2 * LINE), BACKGROUND)
     draw = ImageDraw.Draw(image)
     left = (width - 64) // 2
-    _fill_rounded(image, Box(left, 10, left + 64, 74), 16, TILES[zlib.crc32(text.encode(), TILE_SEED) % len(TILES)])
+    _fill_rounded(image, Box(left, 10, left + 64, 74), 16, tile_colour(text))
     _text(draw, width // 2, 42, 64, text[:1].upper(), 38, WHITE, font, centred=True)
     _text(draw, width // 2, 92, width - 8, text, TEXT_SIZE, INK, font, centred=True)
     return image
@@ -257,24 +248,34 @@ def _draw_popup(popup: Popup, font: str | None) -> Image.Image:
     return image
 
 
-def _draw_toast(image: Image.Image, screen: Screen, font: str | None) -> None:
+def toast_box(screen: Screen) -> Box:
+    """Where a message is drawn: over the last line above the tabs."""
     bottom = body_box(screen).bottom
-    _fill_rounded(image, Box(10, bottom - LINE + 4, WIDTH - 10, bottom - 4), 12, TOAST)
+    return Box(10, bottom - LINE + 4, WIDTH - 10, bottom - 4)
+
+
+def _draw_toast(image: Image.Image, screen: Screen, font: str | None) -> None:
+    box = toast_box(screen)
+    _fill_rounded(image, box, 12, TOAST)
+    room = box.right - box.left - 2 * MARGIN
     draw = ImageDraw.Draw(image)
-    _text(draw, MARGIN + 6, bottom - LINE // 2, WIDTH - 2 * MARGIN - 12, screen.toast, TEXT_SIZE - 1, WHITE, font)
+    _text(draw, box.left + MARGIN, box.center[1], room, screen.toast, TEXT_SIZE - 1, WHITE, font)
 
 
-def _draw_scroll_bar(image: Image.Image, screen: Screen, scroll: int) -> None:
-    """How far the body is scrolled; nothing if all of it is in sight."""
+def scroll_bar(screen: Screen, scroll: int) -> tuple[Box, Box] | None:
+    """The bar that shows how far the body is scrolled, and its dark part; nothing if all of the body is in sight."""
     area, furthest = body_box(screen), max_scroll(screen)
     if furthest == 0:
-        return
+        return None
     seen = area.bottom - area.top
     length = seen * seen // (seen + furthest)
     top = area.top + (seen - length) * scroll // furthest
-    draw = ImageDraw.Draw(image)
-    draw.rectangle((WIDTH - 6, area.top, WIDTH - 1, area.bottom - 1), EDGE)
-    draw.rectangle((WIDTH - 6, top, WIDTH - 1, top + length - 1), GREY)
+    return Box(WIDTH - 6, area.top, WIDTH, area.bottom), Box(WIDTH - 6, top, WIDTH, top + length)
+
+
+def tile_colour(text: str) -> str:
+    """Colour of an icon's tile, as CSS and Pillow write it."""
+    return TILES[zlib.crc32(text.encode(), TILE_SEED) % len(TILES)]
 
 
 @lru_cache(maxsize=64)
@@ -341,5 +342,5 @@ def _rounded_mask(width: int, height: int, radius: int) -> Image.Image:
     return mask.resize((width, height), Image.Resampling.BOX)
 
 
-def _fill_rounded(image: Image.Image, box: Box, radius: int, colour: Colour) -> None:
+def _fill_rounded(image: Image.Image, box: Box, radius: int, colour: Colour | str) -> None:
     image.paste(colour, box, _rounded_mask(box.right - box.left, box.bottom - box.top, radius))

@@ -104,6 +104,8 @@ def test_episodes_of_one_task_are_not_independent():
     one = [episode("a")] * 50 + [episode("b", success=False)] * 50
     told = summarize_episodes(one)["success"]
     assert (told.value, told.low, told.high, told.count) == (0.5, 0.0, 1.0, 100)
+    same = summarize_episodes([episode("a")] * 50 + [episode("b")] * 50)["success"]
+    assert (same.low, same.high) == wilson_interval(2, 2)
     alone = summarize_episodes([episode("a")] * 50)["success"]
     assert (alone.value, alone.low, alone.high) == (1.0, None, None)
 

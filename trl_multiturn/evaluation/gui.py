@@ -269,7 +269,7 @@ def _estimates(
 def _estimate(rows: Sequence[_Row], seed: int, is_rate: bool) -> Estimate:
     """
     A ratio of sums. Wilson's interval where every row is one independent trial; otherwise what belongs together is drawn again
-    as a whole, which is too narrow where there is little of it.
+    as a whole, which gives too narrow an interval where there is little of it.
     """
     clusters: dict[int | str, np.ndarray] = {}
     for cluster, part, whole in rows:
@@ -280,6 +280,9 @@ def _estimate(rows: Sequence[_Row], seed: int, is_rate: bool) -> Estimate:
     high: float | None = None
     if is_rate and len(clusters) == len(rows) == count:
         low, high = wilson_interval(round(part), count)
+    elif is_rate and part in (0, whole) and len(clusters) > 1:
+        # Drawn again, all of one kind would be an interval of no width.
+        low, high = wilson_interval(len(clusters) if part else 0, len(clusters))
     elif len(clusters) > 1:
         low, high = _bootstrap(np.array(list(clusters.values())), seed)
     return Estimate(float(part / whole), low, high, count)

@@ -1,5 +1,6 @@
 """Rows to train on, made from trajectories of a GUI agent: one for each step, with the conversation before it."""
 
+import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -90,7 +91,11 @@ def step_dataset(
             "step": Value("int32"),
         }
     )
-    return Dataset.from_list(list(step_rows(trajectories, history_images, coordinate_space)), features=features)
+    rows = [
+        row | {"images": [_as_png(image) for image in row["images"]]}
+        for row in step_rows(trajectories, history_images, coordinate_space)
+    ]
+    return Dataset.from_list(rows, features=features)
 
 
 def _row(trajectory: GuiTrajectory, index: int, history_images: int, space: CoordinateSpace) -> dict[str, Any]:
@@ -121,6 +126,15 @@ def _row(trajectory: GuiTrajectory, index: int, history_images: int, space: Coor
         "split": trajectory.split,
         "correction": steps[index].correction,
     }
+
+
+def _as_png(image: Any) -> Any:
+    """An image in the form that a dataset keeps it in; left to itself it takes three times as long. A path stays a path."""
+    if isinstance(image, str):
+        return image
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return {"bytes": buffer.getvalue(), "path": None}
 
 
 def _reply(step: GuiStep, size: tuple[int, int], space: CoordinateSpace) -> str:

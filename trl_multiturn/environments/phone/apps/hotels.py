@@ -52,9 +52,7 @@ class Hotels(App):
             return Screen("Hotels", body, tabs=tabs(TABS, name))
         if name == "choose":
             values = DAYS if params["what"] == "day" else NIGHTS
-            body = tuple(
-                Widget(f"value:{v}", "row", v, "chosen" if v == search[params["what"]] else "") for v in values
-            )
+            body = tuple(Widget(f"value:{v}", "row", v, on=v == search[params["what"]]) for v in values)
             return Screen("Check-in" if params["what"] == "day" else "Length of stay", body)
         if name == "results":
             rows = [_hotel_row(key, h) for key, h in state.get("Hotels", "hotels").items() if _fits(h, params, search)]

@@ -102,7 +102,7 @@ class Live(App):
             buttons = (Widget("wallet", "button", "See wallet"), Widget("close", "button", "Later"))
             return Popup("Gifts are half price", "Today only.", buttons)
         if name == "gift":
-            gifts = (Widget(f"send:{gift}", "button", f"{gift}, {price} coins") for gift, price in GIFTS.items())
+            gifts = (Widget(f"send:{gift}", "button", f"{gift}, price {price}") for gift, price in GIFTS.items())
             return Popup(
                 "Which gift?",
                 f"You have {state.get('Live', 'coins')} coins.",

@@ -62,7 +62,7 @@ class Music(App):
         if name == "list":
             playlist = lists[params["list"]]
             actions = (Widget("rename", "button", "Rename"), Widget("delete", "button", "Delete"))
-            return Screen(playlist["name"][:10], self._songs(state, playlist["songs"]), actions)
+            return Screen(playlist["name"], self._songs(state, playlist["songs"]), actions)
         if name == "choose":
             return Screen("Add to playlist", listed(_list_rows(lists, "into"), "No playlists"))
         if name == "name":
@@ -73,8 +73,8 @@ class Music(App):
             return Screen(title, (field, Widget("keep", "button", "Save")))
         if name == "timer":
             chosen = state.get("Music", "timer")
-            return Screen("Sleep timer", tuple(Widget(f"time:{t}", "row", t, "chosen" * (t == chosen)) for t in TIMES))
-        return Screen("Help", (Widget("text", "label", "Hold a song to see more."),))
+            return Screen("Sleep timer", tuple(Widget(f"time:{t}", "row", t, on=t == chosen) for t in TIMES))
+        return Screen("Help", (Widget("text", "label", "Hold a song for more."),))
 
     def _songs(self, state: PhoneState, keys: dict[str, Any]) -> tuple[Widget, ...]:
         songs, playing = state.get("Music", "songs"), state.get("Music", "playing")

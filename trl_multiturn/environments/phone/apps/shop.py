@@ -52,7 +52,7 @@ class Shop(App):
         if name == "product":
             return self._product(state, params)
         if name == "reviews":
-            lines = ("Good for the price.", "Came late, works well.", "Smaller than I thought.")
+            lines = ("Good for the price.", "Came late, works well.", "Too small for me.")
             return Screen("Reviews", tuple(Widget(f"review:{i}", "label", line) for i, line in enumerate(lines)))
         if name == "saved":
             rows = [_product_row(key, state.get("Shop", "products", key)) for key in state.get("Shop", "saved")]
@@ -78,8 +78,7 @@ class Shop(App):
         key = params["product"]
         product = state.get("Shop", "products", key)
         options = (
-            Widget(f"option:{option}", "button", option, on=option == params["option"])
-            for option in product["options"]
+            Widget(f"option:{option}", "row", option, on=option == params["option"]) for option in product["options"]
         )
         body = (
             Widget("what", "label", product["name"], f"{product['price']} USD"),

@@ -160,6 +160,8 @@ class PhoneTask:
         for name in ("name", "app", "instruction", "instruction_zh"):
             if not isinstance(values[name], str) or not values[name]:
                 raise ValueError(f"A task's `{name}` must be a text.")
+        if not values["goal"]:
+            raise ValueError("A task's `goal` must not be empty.")
         if values["app"] not in APPS:
             raise ValueError(f"A task's `app` must be one of {', '.join(APPS)}, got {values['app']!r}.")
         return cls(

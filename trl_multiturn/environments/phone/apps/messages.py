@@ -100,7 +100,7 @@ class Messages(App):
         kind, _, target = widget.partition(":")
         if kind == "chat" and target:
             state.show_popup("menu", id=target)
-        elif kind == "message":
+        elif kind == "message" and target:
             state.show_popup("message", id=params["id"], message=target)
         else:
             return False

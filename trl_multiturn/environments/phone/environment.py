@@ -179,6 +179,11 @@ class PhoneEnvironment:
         return self._size
 
     @property
+    def coordinate_space(self) -> CoordinateSpace:
+        """What the points of the model's actions are in."""
+        return self._space
+
+    @property
     def _size(self) -> tuple[int, int]:
         width, height = self._backend.size
         return round(width * self._scale), round(height * self._scale)

@@ -107,8 +107,9 @@ class Browser:
         Returns:
             [`BrowserPage`]: The page.
         """
+        program = find_chromium(executable)
         with cls._lock:
-            browser = cls._shared.get(executable)
+            browser = cls._shared.get(program)
             if browser is not None and browser.alive:
                 try:
                     return browser.open_page(size, touch)
@@ -117,7 +118,7 @@ class Browser:
                     logger.warning("%s A new one is started.", error)
             if browser is not None:
                 browser.close()
-            cls._shared[executable] = browser = cls(executable)
+            cls._shared[program] = browser = cls(program)
             return browser.open_page(size, touch)
 
     @property
@@ -125,13 +126,15 @@ class Browser:
         """Whether the browser still runs."""
         return self._browser is not None and self._browser.is_connected() and not self._loop.is_closed()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Coroutine[Any, Any, T], crashed: "asyncio.Future[None] | None" = None) -> T:
         """
         Run a coroutine on the browser's thread and wait for it.
 
         Args:
             work (coroutine):
                 What to do.
+            crashed (`asyncio.Future`, *optional*):
+                Done when the page that is worked on is dead: playwright may wait for an answer all the same.
 
         Returns:
             What it returns.
@@ -142,12 +145,20 @@ class Browser:
         from playwright.async_api import Error
 
         async def limited() -> T:
-            return await asyncio.wait_for(work, ANSWER_SECONDS)
+            task = asyncio.ensure_future(work)
+            waited: set[asyncio.Future[Any]] = {task, crashed} if crashed is not None else {task}
+            await asyncio.wait(waited, timeout=ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            task.cancel()
+            if crashed is not None and crashed.done():
+                raise Error("its page has crashed.")
+            raise Error(f"no answer within {ANSWER_SECONDS:g} seconds.")
 
         try:
             return asyncio.run_coroutine_threadsafe(limited(), self._loop).result()
         # Of a dead browser or driver playwright speaks with its own errors, or the pipe with those of the system.
-        except (Error, OSError, asyncio.TimeoutError) as error:
+        except (Error, OSError) as error:
             if isinstance(error, FileNotFoundError):
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -167,12 +178,19 @@ class Browser:
             [`BrowserPage`]: The page.
         """
 
-        async def work() -> tuple[Any, Any, Any]:
+        async def work() -> tuple[Any, ...]:
             context = await self._browser.new_context(
                 viewport={"width": size[0], "height": size[1]}, has_touch=touch, is_mobile=touch, offline=True
             )
             page = await context.new_page()
-            return context, page, await context.new_cdp_session(page)
+            crashed = asyncio.get_running_loop().create_future()
+
+            def note(_: Any) -> None:
+                if not crashed.done():
+                    crashed.set_result(None)
+
+            page.on("crash", note)
+            return context, page, await context.new_cdp_session(page), crashed
 
         return BrowserPage(self, *self.run(work()))
 
@@ -226,10 +244,14 @@ class BrowserPage:
             The page.
         session (`playwright.async_api.CDPSession`):
             Its session of the DevTools protocol.
+        crashed (`asyncio.Future`):
+            Done when the page is dead.
     """
 
-    def __init__(self, browser: Browser, context: Any, page: Any, session: Any) -> None:
-        self._browser, self._page, self._session = browser, page, session
+    def __init__(
+        self, browser: Browser, context: Any, page: Any, session: Any, crashed: "asyncio.Future[None]"
+    ) -> None:
+        self._browser, self._page, self._session, self._crashed = browser, page, session, crashed
         self._lost = False
         self._close = weakref.finalize(self, _close_context, browser, context)
         self._close.atexit = False
@@ -239,7 +261,7 @@ class BrowserPage:
         if self._lost or not self._browser.alive:
             raise EnvironmentLostError("The browser is lost: it has ended.")
         try:
-            return self._browser.run(work(self._page, self._session))
+            return self._browser.run(work(self._page, self._session), self._crashed)
         except EnvironmentLostError:
             self._lost = True
             raise

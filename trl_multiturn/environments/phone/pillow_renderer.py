@@ -1,4 +1,4 @@
-"""Draws a phone's screen with Pillow alone: the same state gives the same pixels on every machine."""
+"""Draws a phone's screen with Pillow alone: the same state gives the same pixels, on any machine with this version of Pillow."""
 
 import zlib
 from functools import lru_cache
@@ -275,7 +275,7 @@ def scroll_bar(screen: Screen, scroll: int) -> tuple[Box, Box] | None:
 
 def tile_colour(text: str) -> str:
     """Colour of an icon's tile, as CSS and Pillow write it."""
-    return TILES[zlib.crc32(text.encode(), TILE_SEED) % len(TILES)]
+    return TILES[zlib.crc32(text.encode(errors="replace"), TILE_SEED) % len(TILES)]
 
 
 @lru_cache(maxsize=64)
@@ -283,7 +283,8 @@ def _font(size: int, path: str | None) -> ImageFont.FreeTypeFont:
     font = ImageFont.truetype(path, size) if path is not None else ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise ImportError("This build of Pillow lacks FreeType, which the letters of the phone's screen need.")
-    return font
+    # The other layout engine is not there on every machine, and places letters elsewhere.
+    return font.font_variant(layout_engine=ImageFont.Layout.BASIC)
 
 
 @lru_cache(maxsize=4096)

@@ -11,6 +11,7 @@ SUPPORTED_TRL = SpecifierSet(">=1.16,<1.17")
 # Method of `GRPOTrainer` -> parameters that our overrides receive or pass on, in order.
 METHODS = {
     "_get_train_sampler": ["dataset"],
+    "_tokenize_prompts": ["prompts"],
     "_generate": ["prompts"],
     "_tool_call_loop": [
         "prompts",

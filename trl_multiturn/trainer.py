@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object, is_peft_model
 from transformers.utils import logging
@@ -202,6 +203,14 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             self.after_rollouts(rollouts)
         self._replace_lost_environments()
         return output
+
+    def _tokenize_prompts(self, prompts: list):
+        prompt_ids, images, fields = super()._tokenize_prompts(prompts)
+        # Image processors that stand on Pillow give arrays, TRL's tool loop takes tensors.
+        for name in ("pixel_values", "image_grid_thw"):
+            if name in fields and not isinstance(fields[name], torch.Tensor):
+                fields[name] = torch.from_numpy(np.stack(fields[name]))
+        return prompt_ids, images, fields
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False):
         over = self._rows_over(len(prompt_ids))

@@ -134,7 +134,7 @@ class PhoneEnvironment:
             checked = check_action(dict(zip(names, given, strict=True)), self._size, self._space)
             message = self._perform(checked)
         except ActionError as error:
-            safe = _without_tokens(str(error))
+            safe = without_tokens(str(error))
             self._record(checked, safe)
             raise ActionError(safe) from None
         except EnvironmentLostError:
@@ -144,7 +144,7 @@ class PhoneEnvironment:
         if self.terminated or self.truncated:
             return [{"type": "text", "text": "The episode is over."}]
         seen = self._look()
-        return [*seen, {"type": "text", "text": _without_tokens(message)}] if message else seen
+        return [*seen, {"type": "text", "text": without_tokens(message)}] if message else seen
 
     @property
     def state(self) -> PhoneState | None:
@@ -222,6 +222,6 @@ class PhoneEnvironment:
         return self._progress_reward * (far - near)
 
 
-def _without_tokens(text: str) -> str:
+def without_tokens(text: str) -> str:
     """Text that came from a model or an app, with nothing in it that a tokenizer takes for a special token."""
     return text.replace("<|", "< |").replace("<tool_", "< tool_").replace("</tool_", "< /tool_")

@@ -16,6 +16,10 @@ COMMANDS = {
         "recipes.deeptravel",
         "cold start, reinforcement learning with failure replay and evaluation of a travel planner",
     ),
+    "mobile-r1": (
+        "recipes.mobile_r1",
+        "train a vision-language GUI agent in three stages on a phone, and evaluate it",
+    ),
     "demo": ("recipes.demo", "train a small model on search questions, on a CPU, in a few minutes"),
 }
 

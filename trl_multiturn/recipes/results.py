@@ -44,6 +44,30 @@ REPLAY_PANELS = {
     "Turns of a rollout": {"turns/mean": "training", "eval_turns/mean": "held out"},
 }
 
+# The same of each stage of Mobile-R1.
+MOBILE_R1_PANELS: dict[str, dict[str, dict[str, str]]] = {
+    "sft": {
+        "Loss": {"loss": "training", "eval_loss": "held out"},
+        "Right tokens": {"mean_token_accuracy": "training"},
+    },
+    "action": {
+        "Reward of a step": {"reward": "training", "eval_reward": "held out"},
+        "What it is made of": {
+            "rewards/action_reward/mean": "right action",
+            "rewards/gui_format_reward/mean": "right format",
+            "action/type": "right type of action",
+        },
+        "Groups without learning signal": {"frac_reward_zero_std": "training"},
+    },
+    "task": {
+        "Reward of an episode": {"reward": "training", "eval_reward": "held out"},
+        "What it is made of": {"task/completed": "task done", "rewards/gui_format_reward/mean": "right format"},
+        "Claims": {"task/claimed": "claimed success", "task/false_completion": "falsely"},
+        "Groups without learning signal": {"frac_reward_zero_std": "training"},
+        "Turns of an episode": {"turns/mean": "training"},
+    },
+}
+
 
 def save_history(log_history: list[dict[str, Any]], path: str | Path) -> None:
     """

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -143,8 +144,25 @@ def teach_reading(
     return losses
 
 
+def _patches(processor: Any, images: list[Image]) -> dict[str, torch.Tensor]:
+    """What the image processor makes of screenshots of one size that it need not resize, without its loop over them."""
+    settings = processor.image_processor
+    patch, merge, frames = settings.patch_size, settings.merge_size, settings.temporal_patch_size
+    pixels = torch.stack([torch.from_numpy(np.array(image)) for image in images]).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (settings.image_mean, settings.image_std))
+    pixels = (pixels - mean) / std
+    rows, columns = pixels.size(2) // patch, pixels.size(3) // patch
+    pixels = pixels.view(-1, 3, rows // merge, merge, patch, columns // merge, merge, patch)
+    # Patches by merged square, each with its channels, the frames of a still image, and its pixels.
+    pixels = pixels.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6).expand(-1, -1, -1, -1, -1, -1, frames, -1, -1)
+    return {
+        "pixel_values": pixels.reshape(len(images) * rows * columns, -1),
+        "image_grid_thw": torch.tensor([[1, rows, columns]] * len(images)),
+    }
+
+
 def _collate(processor: Any, batch: list[Lesson]) -> dict[str, torch.Tensor]:
-    images = processor.image_processor(images=[image for image, _ in batch], return_tensors="pt")
+    images = _patches(processor, [image for image, _ in batch])
     tokens = [int(n) // processor.image_processor.merge_size**2 for n in images["image_grid_thw"].prod(dim=-1)]
     rows = [encode_lesson(processor, text, count) for (_, text), count in zip(batch, tokens, strict=True)]
     length = max(len(ids) for ids, _ in rows)

@@ -1,0 +1,81 @@
+"""The evaluation of the Mobile-R1 recipe: each stage's model on held-out states, tasks and apps."""
+
+from pathlib import Path
+from typing import Any
+
+from ..environments.phone import system_prompt
+from .gui_evaluation import BASELINES, evaluate_actions, evaluate_tasks, play_baseline
+from .gui_report import print_report, report, save_report
+from .mobile_r1_config import STAGES, MobileR1Config
+from .mobile_r1_data import held_out_steps, held_out_tasks
+from .small_vlm import load_processor
+
+
+# Settings of the third stage that say how the model is run, not how it is trained.
+_RUNTIME = (
+    "use_cpu",
+    "bf16",
+    "fp16",
+    "dataloader_pin_memory",
+    "model_init_kwargs",
+    "trust_remote_code",
+    "use_vllm",
+    "vllm_mode",
+    "vllm_gpu_memory_utilization",
+    "vllm_server_base_url",
+    "vllm_max_model_length",
+)
+
+
+def evaluate(config: MobileR1Config) -> Path:
+    """
+    Measure every stage's model that is there, or else the one to start from, and print and save the measures with those of
+    an oracle and of chance beside them.
+
+    Args:
+        config ([`MobileR1Config`]):
+            Settings. `eval_states` and `eval_tasks` say on how much.
+
+    Returns:
+        `Path`: Folder with `evaluation.json` and `evaluation.png`.
+    """
+    done = [stage for stage in STAGES if config.is_done(stage)]
+    models = {stage: str(config.folder(stage)) for stage in done} or {"start": str(config.model)}
+    tasks = held_out_tasks(config)
+    reports = {
+        name: report(episodes=play_baseline(name, tasks, config.episode_steps, config.seed)) for name in BASELINES
+    }
+    for name, model in models.items():
+        reports[name] = _measure(config, model, tasks)
+    folder = Path(config.output_dir) / "evaluation"
+    save_report(reports, folder, "Success on held-out tasks")
+    print_report(reports, "Held-out states and tasks")
+    return folder
+
+
+def _measure(config: MobileR1Config, model: str, tasks: list[Any]) -> dict[str, dict[str, Any]]:
+    processor = load_processor(model)
+    args = config.trainer_config("task")
+    given: Any = config.task or {}
+    runtime = {name: getattr(args, name) for name in _RUNTIME if name in given}
+    reply_tokens = (args.generation_kwargs or {}).get("max_new_tokens", 256)
+    common: dict[str, Any] = {
+        "max_reply_tokens": reply_tokens,
+        "batch_size": args.per_device_eval_batch_size,
+        "seed": config.seed,
+        **runtime,
+    }
+    episodes = evaluate_tasks(
+        model,
+        processor,
+        tasks,
+        config.environment(),
+        system=system_prompt(config.environment()().image_size, config.space),
+        language=config.language,
+        history_images=config.history_images,
+        max_steps=config.episode_steps,
+        max_completion_length=args.max_completion_length,
+        **common,
+    )
+    rows = held_out_steps(config, processor).remove_columns(["completion"])
+    return report(evaluate_actions(model, processor, rows, **common), episodes, config.seed)

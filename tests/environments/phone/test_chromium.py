@@ -14,10 +14,11 @@ from trl_multiturn.environments.phone.apps import APPS
 from trl_multiturn.environments.phone.backend import NOTHING, StateBackend
 from trl_multiturn.environments.phone.browser import Browser, find_chromium
 from trl_multiturn.environments.phone.chromium import ChromiumBackend
+from trl_multiturn.environments.phone.demonstrations import demonstrate
 from trl_multiturn.environments.phone.environment import PhoneEnvironment
 from trl_multiturn.environments.phone.layout import HEIGHT, LINE, WIDTH, Screen, Widget, tappable
 from trl_multiturn.environments.phone.state import PhoneState
-from trl_multiturn.environments.phone.tasks import generate_phone_tasks
+from trl_multiturn.environments.phone.tasks import TEMPLATES, generate_phone_tasks
 
 from .phones import outcome, random_action, require_browser
 from .test_backend import Plain, log, swipe
@@ -61,6 +62,21 @@ def test_same_actions_end_in_the_same_state_as_without_a_browser(phone, seed):
         action = random_action(rng, plain.state)
         assert outcome(phone, action) == outcome(plain, action), action
         assert phone.state.to_dict() == plain.state.to_dict(), action
+
+
+@pytest.mark.needs_browser
+@pytest.mark.slow
+def test_every_kind_of_task_is_solved_as_without_a_browser(phone):
+    plain = StateBackend()
+    for task in generate_phone_tasks(len(TEMPLATES), seed=5):
+        for backend in (plain, phone):
+            backend.reset(task.initial_state())
+        for step in demonstrate(task, random.Random(0), mistakes=0.2, render=None).trajectory:
+            for backend in (plain, phone):
+                backend.perform(step.call)
+        assert phone.state.to_dict() == plain.state.to_dict(), task.instruction
+        assert task.is_done(phone.state), task.instruction
+        assert task.side_effects(phone.state) == []
 
 
 @pytest.mark.needs_browser

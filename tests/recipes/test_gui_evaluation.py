@@ -210,6 +210,15 @@ def test_a_model_is_evaluated_greedily_unless_told_otherwise_and_learns_nothing(
     assert all(torch.equal(old, new) for old, new in zip(before, model().parameters(), strict=True))
 
 
+@pytest.mark.parametrize(("backend", "name"), [({}, "max_new_tokens"), ({"use_vllm": True}, "max_tokens")])
+def test_a_reply_is_bounded_in_the_words_of_what_generates_it(monkeypatch, backend, name):
+    asked = []
+    monkeypatch.setattr(gui_evaluation, "_run", lambda *args: asked.append(args[-1]))
+    assert live(max_reply_tokens=7, **backend) == []
+    assert asked[0]["generation_kwargs"] == {name: 7}
+    assert asked[0]["max_completion_length"] == 8192
+
+
 def test_rows_that_fill_up_a_batch_do_not_count_twice():
     found = [("a", 1), ("b", 2), ("b", 3), ("a", 4), ("a", 5)]
     assert gui_evaluation._gathered(found, 1) == [1, 2]

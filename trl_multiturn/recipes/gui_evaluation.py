@@ -162,12 +162,14 @@ def evaluate_tasks(
             rewards.append(None if episode is None else float(episode.success))
         return rewards
 
+    # vLLM has a name of its own for it.
+    reply_limit = "max_tokens" if settings.get("use_vllm") else "max_new_tokens"
     settings = {
         "environment_factory": functools.partial(environment, max_steps=max_steps),
         "max_tool_calling_iterations": max_steps,
         "history_images": history_images,
         "answer_malformed_calls": True,
-        "generation_kwargs": {"max_new_tokens": max_reply_tokens},
+        "generation_kwargs": {reply_limit: max_reply_tokens},
         "max_completion_length": max_completion_length,
         **settings,
     }

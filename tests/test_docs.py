@@ -21,11 +21,22 @@ from trl_multiturn import (
     ReplayGRPOConfig,
     ReplayGRPOTrainer,
 )
+from trl_multiturn.environments import phone as phone_package
 from trl_multiturn.environments import travel
+from trl_multiturn.environments.phone import PhoneEnvironment, generate_phone_tasks
+from trl_multiturn.environments.phone import demonstrate as demonstrate_phone
+from trl_multiturn.environments.phone.apps import APPS
+from trl_multiturn.environments.phone.mobile_use import ARGUMENTS
+from trl_multiturn.environments.phone.tasks import TEMPLATES
 from trl_multiturn.environments.travel import TravelEnvironment, TravelQuery, TravelWorld, demonstrate, generate_tasks
 from trl_multiturn.environments.travel.world import default_world
+from trl_multiturn.evaluation.gui import summarize_episodes, summarize_matches
 from trl_multiturn.recipes.deeptravel import DeepTravelScriptArguments
+from trl_multiturn.recipes.gui_rows import step_rows
+from trl_multiturn.recipes.mobile_r1 import MobileR1Config
 from trl_multiturn.recipes.replay import ReplayScriptArguments
+from trl_multiturn.rewards.gui import action_reward, make_task_reward, task_reward
+from trl_multiturn.rewards.gui_judges import MultimodalJudge, NoisyJudge
 from trl_multiturn.rewards.judge import JudgeClient, JudgeTrajectoryVerifier, JudgeTurnVerifier
 from trl_multiturn.rewards.verifiers import HierarchicalReward
 
@@ -43,6 +54,9 @@ OWN_METRICS = (
     "replay/",
     "verifier/",
     "judge/",
+    "action/",
+    "task/",
+    "images/",
     "tools/timeouts",
     "rewards/missing",
 )
@@ -56,6 +70,8 @@ PAGES_THAT_RUN = [
     "docs/replay.md",
     "docs/travel.md",
 ]
+# These have no trainer: a vision-language model is trained by examples/mobile_r1.py.
+GUI_PAGES = ["docs/mobile_r1.md", "docs/phone.md"]
 
 
 def blocks(page: str, language: str = "python") -> list[str]:
@@ -113,6 +129,18 @@ def tiny_runs(monkeypatch, tmp_path):
 def test_blocks_run(tiny_runs, page):
     namespace = tiny_runs(page)
     assert namespace["trainer"].state.global_step == 1
+
+
+@pytest.mark.parametrize("page", GUI_PAGES)
+def test_blocks_of_the_gui_pages_run(monkeypatch, tmp_path, page):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for code in blocks(page):
+        exec(code, namespace)
+    if page == "docs/mobile_r1.md":
+        assert set(namespace["rows"]["app"]) == {"Shop"} and (tmp_path / "phone-data" / "data.jsonl").is_file()
+    else:
+        assert namespace["home"].data["Lamps"]["lamps"]["2"]["on"]
 
 
 def test_trainer_of_the_hooks_section(tmp_path):
@@ -208,6 +236,39 @@ def test_every_metric_of_the_verifiers_is_explained():
     assert unexplained(logged) == []
 
 
+def test_every_metric_of_gui_agents_is_explained():
+    logged = set()
+    task = generate_phone_tasks(1)[0]
+    shown = demonstrate_phone(task, random.Random(0), scale=0.25)
+    phone = PhoneEnvironment(scale=0.25)
+    phone.reset(task=task.to_json())
+    for step in shown.trajectory:
+        phone.mobile_use(**step.call.arguments())
+    client = Judge("http://localhost:1/v1", "judge")
+    client._ask = lambda body, counts: '{"completed": 1, "consistency": 1, "reason": "it is so"}'
+
+    def log_metric(name, value):
+        logged.add(name)
+
+    judged = make_task_reward(NoisyJudge(MultimodalJudge(client), p_fp=0.0, p_fn=0.0))
+    for reward in (task_reward, judged):
+        assert reward(["", ""], [phone, phone], log_metric=log_metric) == [1.0, 1.0]
+    row = next(step_rows([shown]))
+    columns = {"ground_truth": [row["ground_truth"]], "image_size": [row["image_size"]]}
+    assert action_reward([row["completion"]], **columns, log_metric=log_metric) == [1.0]
+    assert {"action/type", "task/false_completion", "judge/calls", "judge/flipped"} <= logged
+    assert logged == {name for name in logged if name.startswith(OWN_METRICS)}
+    assert unexplained(logged | {"images/mismatched"}) == []
+
+
+@pytest.mark.parametrize("summarize", [summarize_matches, summarize_episodes])
+def test_every_measure_of_gui_agents_is_explained(summarize):
+    measures = set(re.findall(r'"([\w/<>]+)"', inspect.getdoc(summarize).split("Returns:")[1]))
+    page = (ROOT / "docs" / "mobile_r1.md").read_text()
+    assert len(measures) >= 3
+    assert [name for name in sorted(measures) if f"`{name}`" not in page] == []
+
+
 def own_metrics(trainer) -> set[str]:
     return {name for entry in trainer.state.log_history for name in entry if name.startswith(OWN_METRICS)}
 
@@ -272,6 +333,27 @@ def test_every_name_of_the_travel_package_is_in_the_reference():
     reference = (ROOT / "docs" / "api.md").read_text()
     section = reference.split("::: trl_multiturn.environments.travel\n")[1].split(":::")[0]
     assert [name for name in travel.__all__ if f"- {name}\n" not in section] == []
+
+
+def test_every_name_of_the_phone_is_in_the_reference():
+    reference = (ROOT / "docs" / "api.md").read_text()
+    section = reference.split("::: trl_multiturn.environments.phone\n")[1].split(":::")[0]
+    assert [name for name in phone_package.__all__ if f"- {name}\n" not in section] == []
+
+
+def test_every_action_app_and_argument_of_the_phone_is_told():
+    page = (ROOT / "docs" / "phone.md").read_text()
+    for action, arguments in ARGUMENTS.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{action}` |"))
+        assert [argument for argument in arguments if f"`{argument}`" not in row] == []
+    assert [name for name in APPS if f"| {name} |" not in page] == []
+    assert f"{len(TEMPLATES)} templates" in page
+
+
+def test_every_field_of_the_mobile_r1_recipe_is_told():
+    page = (ROOT / "docs" / "mobile_r1.md").read_text()
+    rows = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
+    assert [field.name for field in dataclasses.fields(MobileR1Config) if f"`{field.name}`" not in rows] == []
 
 
 def test_every_tool_of_the_travel_sandbox_and_its_arguments_are_told():

@@ -67,7 +67,8 @@ def test_example_is_short_and_says_how_to_start_it(script):
     assert len(text.splitlines()) < 80
     docstring = text.split('"""')[1]
     assert f"python examples/{script.name}" in docstring
-    assert f"accelerate launch examples/{script.name}" in docstring
+    if "Trainer" in text:
+        assert f"accelerate launch examples/{script.name}" in docstring
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from trl_multiturn import MultiTurnGRPOConfig, MultiTurnGRPOTrainer
 from trl_multiturn.image_history import patch_rows
 from trl_multiturn.recipes.small_vlm import build_model as build_vlm
 from trl_multiturn.recipes.small_vlm import build_processor as build_vlm_processor
+from trl_multiturn.recipes.small_vlm import tools_as_system_text
 
 
 PIXELS = 28
@@ -26,9 +27,11 @@ PIXELS = 28
 
 @lru_cache
 def build_processor():
-    return build_vlm_processor(
-        ["Look at the screen and say what you see. Seen 0 1 2 3 times. done"] * 3, vocab_size=400
-    )
+    """A processor for which the description of the gallery's tools is one token, so that prompts are short."""
+    texts = ["Look at the screen and say what you see. Seen 0 1 2 3 times. nothing done"] * 3
+    tools = [Gallery().fail, Gallery().look]
+    described = tools_as_system_text(build_vlm_processor(texts), "", tools).strip()
+    return build_vlm_processor(texts, [described], vocab_size=400)
 
 
 def build_model(seed: int = 0):
@@ -93,32 +96,44 @@ class Gallery:
 
 @dataclass
 class Written:
-    """A message, and what the model was given to write it."""
+    """A message, what the model was given to write it, and the first token that it really sampled then."""
 
     context: list[int]
     pixel_values: torch.Tensor | None
     image_grid_thw: torch.Tensor | None
     ids: list[int]
+    sampled: int
 
 
-def messages_like(script, processor=None):
+def encode(message: str) -> list[int]:
+    """Tokens of a message as a model writes it: an image token in its text is a word like any other."""
+    tokenizer = build_processor().tokenizer
+    text, end, _ = message.partition("<|im_end|>")
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return ids + [tokenizer.eos_token_id] * bool(end)
+
+
+def messages_like(script):
     """A stand-in for `GRPOTrainer._generate_single_turn`, and the list of what it writes, a list for each time it is called."""
-    tokenizer = (processor or build_processor()).tokenizer
+    tokenizer = build_processor().tokenizer
+    sample = GRPOTrainer._generate_single_turn
     record: list[list[Written]] = []
     numbers = iter(range(10**6))
 
     def generate(self, prompt_ids, images, fields, num_generations, has_tool_images=False):
         counts = [len(row or []) for row in images] if images else [0] * len(prompt_ids)
+        self.generation_config.max_new_tokens = 1
+        firsts, _ = sample(self, prompt_ids, images, fields, num_generations, has_tool_images)
         grid = fields.get("image_grid_thw")
         rows = patch_rows(grid) if grid is not None else []
         assert len(rows) == sum(counts)
         batch, first = [], 0
-        for ids, count in zip(prompt_ids, counts, strict=True):
+        for ids, count, (token,) in zip(prompt_ids, counts, firsts, strict=True):
             text = tokenizer.decode(ids)
             message = script(text, text.count("<|im_start|>assistant") - 1, next(numbers))
-            written = tokenizer(message, add_special_tokens=False)["input_ids"]
+            written = message if isinstance(message, list) else encode(message)
             pixels = fields["pixel_values"][rows[first][0] : rows[first + count - 1][1]] if count else None
-            batch.append(Written(ids, pixels, grid[first : first + count] if count else None, written))
+            batch.append(Written(ids, pixels, grid[first : first + count] if count else None, written, token))
             first += count
         record.append(batch)
         return [list(written.ids) for written in batch], None

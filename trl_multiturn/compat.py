@@ -29,6 +29,7 @@ METHODS = {
         "num_generations",
         "has_tool_images",
     ],
+    "_get_tool_suffix_ids": ["tool_messages"],
     "_calculate_rewards": ["inputs", "prompts", "completions", "completion_ids_list"],
     "_generate_and_score_completions": ["inputs"],
     "_get_per_token_logps_and_entropies": [

@@ -208,6 +208,56 @@ def select_rollouts(
     return [prompt_ids[row] for row in rows], [images[row] for row in rows], chosen
 
 
+def without_tokens(message: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """
+    A message with no token in its text that stands for an image: a processor would look for that image.
+
+    Args:
+        message (`dict`):
+            Message whose content is text or a list of parts.
+        names (`list[str]`):
+            Such tokens, for example `"<|image_pad|>"`.
+
+    Returns:
+        `dict`: The message with a blank after the first character of each.
+    """
+
+    def clean(text: str) -> str:
+        for name in names:
+            text = text.replace(name, f"{name[0]} {name[1:]}")
+        return text
+
+    content = message["content"]
+    if isinstance(content, str):
+        return {**message, "content": clean(content)}
+    parts = [{**part, "text": clean(part["text"])} if part.get("type") == "text" else part for part in content]
+    return {**message, "content": parts}
+
+
+def part_of_images(part: slice, fields: dict[str, Any]) -> dict[str, Any]:
+    """
+    What the model is given besides token ids, for some of the sequences of a batch.
+
+    Args:
+        part (`slice`):
+            Which sequences.
+        fields (`dict[str, Any]`):
+            `pixel_values`, `image_grid_thw` and `num_images` of all of them, and what else TRL passes on.
+
+    Returns:
+        `dict[str, Any]`: The same for those; without the three if no image is among theirs.
+    """
+    chosen = dict(fields)
+    counts, pixels, grid = (chosen.pop(name) for name in ("num_images", "pixel_values", "image_grid_thw"))
+    if chosen.get("mm_token_type_ids") is not None:
+        chosen["mm_token_type_ids"] = chosen["mm_token_type_ids"][part]
+    images = list(range(sum(counts[: part.start]), sum(counts[: part.stop])))
+    if images:
+        pixels, grid = select_images(pixels, grid, images)
+        chosen |= {"pixel_values": pixels, "image_grid_thw": grid, "num_images": counts[part]}
+    return chosen
+
+
 class SegmentBatch:
     """
     A padded batch of rollouts, cut into segments that are scored one by one and put together again. B rollouts, S

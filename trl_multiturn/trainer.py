@@ -23,8 +23,10 @@ from .image_history import (
     ImageTokens,
     SegmentBatch,
     newest_images,
+    part_of_images,
     select_images,
     select_rollouts,
+    without_tokens,
 )
 from .malformed_calls import MALFORMED_CALL, malformed_calls_as_calls, refuse_malformed_call
 from .metrics import rollout_metrics
@@ -233,6 +235,8 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         if self._image_tokens is not None and images is not None:
             prompt_ids, images, fields = self._leave_images_out(self._image_tokens, prompt_ids, images, fields)
 
+        has_tool_images = has_tool_images and any(images or [])  # it is said of all rollouts, these may have none
+
         def sample(count: int) -> list[list[list[int]]]:
             repeated = [ids for ids in prompt_ids for _ in range(count)]
             written, _ = super(MultiTurnGRPOTrainer, self)._generate_single_turn(
@@ -248,9 +252,8 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
     ):
-        score = super()._get_per_token_logps_and_entropies
         if self._image_tokens is None:
-            return score(model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs)
+            return self._score(model, input_ids, attention_mask, logits_to_keep, batch_size, kwargs)
         images = {name: kwargs.pop(name, None) for name in ("pixel_values", "image_grid_thw", "num_images")}
         batch = SegmentBatch(
             input_ids,
@@ -266,8 +269,31 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         kwargs |= batch.images(images["pixel_values"], images["image_grid_thw"])
         if kwargs.get("mm_token_type_ids") is not None:
             kwargs["mm_token_type_ids"] = (ids == self._image_tokens.pad).to(ids.dtype)
-        logps, entropies, aux_loss = score(model, ids, mask, num_last, batch_size, **kwargs)
+        logps, entropies, aux_loss = self._score(model, ids, mask, num_last, batch_size, kwargs)
         return batch.gather(logps), None if entropies is None else batch.gather(entropies), aux_loss
+
+    def _score(self, model, ids, mask, num_last, batch_size, fields):
+        """TRL's scoring. It fails on a part of a batch that has no image if the rest has some: then part by part."""
+        score = super()._get_per_token_logps_and_entropies
+        if fields.get("image_grid_thw") is None or not fields.get("num_images") or all(fields["num_images"]):
+            return score(model, ids, mask, num_last, batch_size, **fields)
+        scored = []
+        for start in range(0, len(ids), batch_size or len(ids)):
+            part = slice(start, start + (batch_size or len(ids)))
+            scored.append(score(model, ids[part], mask[part], num_last, None, **part_of_images(part, fields)))
+        logps, entropies, aux_losses = zip(*scored, strict=True)
+        return (
+            torch.cat(logps),
+            None if entropies[0] is None else torch.cat(entropies),
+            None if aux_losses[0] is None else torch.stack(aux_losses).mean(),
+        )
+
+    def _get_tool_suffix_ids(self, tool_messages):
+        if self._is_vlm:
+            kinds = ("image_token", "video_token")
+            names = [name for kind in kinds if (name := getattr(self.processing_class, kind, None)) is not None]
+            tool_messages = [without_tokens(message, names) for message in tool_messages]
+        return super()._get_tool_suffix_ids(tool_messages)
 
     def _generate(self, prompts: list):
         self._executor, self._over = None, {}
@@ -291,6 +317,8 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             turns[row] = [turn for turn in find_turns(model_masks[row]) if turn.end > turn.start]
             if stop_reasons[row] != StopReason.ENVIRONMENT_ERROR:
                 stop_reasons[row] = reason
+        if output[6] is not None and self._is_vlm:  # TRL gives the processor the whole list, which may hold no `None`
+            output = (*output[:6], [row or [] for row in output[6]], *output[7:])
         self._record = {
             "prompts": prompts,
             "prompt_ids": prompt_ids,
@@ -471,8 +499,8 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         self.log_metric("images/mismatched", float(on_any))
         if on_any:
             logger.warning(
-                "The image tokens of a rollout do not match its images, so its batch is left out of the loss. A tool, a "
-                "dataset or an environment has written an image token as text."
+                "The image tokens of a rollout do not match its images, so its batch is left out of the loss. The policy has "
+                "written an image token itself, which a generation backend other than transformers' may let it do."
             )
             self._leave_out(output, torch.full((len(output["completion_mask"]),), not dropped))
 

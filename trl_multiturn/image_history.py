@@ -148,7 +148,7 @@ def patch_rows(image_grid_thw: torch.Tensor) -> list[tuple[int, int]]:
         `list[tuple[int, int]]`: First row and the row after the last.
     """
     ends = image_grid_thw.prod(dim=-1).cumsum(0).tolist()
-    return list(zip([0, *ends[:-1]], ends, strict=True))
+    return list(zip([0, *ends][:-1], ends, strict=True))
 
 
 def select_images(

@@ -27,14 +27,17 @@ def refuse_malformed_call() -> str:
 
 
 @contextmanager
-def malformed_calls_as_calls(tokenizer: Any) -> Iterator[None]:
+def malformed_calls_as_calls(tokenizer: Any, end_ids: set[int]) -> Iterator[None]:
     """
     Context manager in which `tokenizer.parse_response` gives a message with a call of [`MALFORMED_CALL`] for a message
-    that opens a tool call and holds none that can be executed.
+    that opens a tool call and holds one that cannot be executed. A message that was cut off stays as it is: it has used up
+    the rollout's tokens.
 
     Args:
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
             Tokenizer of the policy, with a response template.
+        end_ids (`set[int]`):
+            Token ids that end a message.
     """
     opening = tool_call_opening(tokenizer)
     parse = tokenizer.parse_response
@@ -48,7 +51,7 @@ def malformed_calls_as_calls(tokenizer: Any) -> Iterator[None]:
         if message is not None and calls and all(_is_executable(call) for call in calls):
             return message
         text = tokenizer.decode(ids, skip_special_tokens=True)
-        if opening is None or not opening.search(text):
+        if opening is None or not opening.search(text) or ids[-1] not in end_ids:
             return message if message is not None else {"role": "assistant", "content": text}
         call = {"type": "function", "function": {"name": MALFORMED_CALL, "arguments": {}}}
         return {"role": "assistant", "content": text, "tool_calls": [call]}

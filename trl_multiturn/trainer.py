@@ -298,7 +298,8 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
     def _generate(self, prompts: list):
         self._executor, self._over = None, {}
         answering = self.args.answer_malformed_calls and self.tools
-        with malformed_calls_as_calls(self._tokenizer) if answering else nullcontext():
+        end_ids = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        with malformed_calls_as_calls(self._tokenizer, end_ids) if answering else nullcontext():
             output = super()._generate(prompts)
         prompt_ids, completion_ids, model_masks, completions = output[:4]
         if model_masks is None:
@@ -306,7 +307,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         stop_reasons = find_stop_reasons(
             completions,
             completion_ids,
-            end_ids={*self.eos_token_ids, self._tokenizer.pad_token_id},
+            end_ids=end_ids,
             max_tool_calling_iterations=self.max_tool_calling_iterations,
             tokenizer=self._tokenizer,
             lost_rows=self._executor.lost_rows if self._executor is not None else set(),

@@ -53,6 +53,8 @@ METHODS = {
     ],
     "_save_optimizer_and_scheduler": ["output_dir"],
     "_load_optimizer_and_scheduler": ["checkpoint"],
+    "_load_from_checkpoint": ["resume_from_checkpoint", "model"],
+    "_load_best_model": [],
 }
 
 # Keys of the dictionary that `_generate_and_score_completions` returns, and attributes of a trainer, that we read.

@@ -30,6 +30,7 @@ from .image_history import (
 )
 from .malformed_calls import MALFORMED_CALL, malformed_calls_as_calls, refuse_malformed_call
 from .metrics import rollout_metrics
+from .renamed_weights import has_renamed_weights, load_renamed_weights
 from .reward_funcs import append_reward_funcs, make_stop_penalty, weighted_rewards
 from .rollouts import Rollouts, StopReason, TrainingBatch, find_turns
 from .sampling import EpochSampler
@@ -373,6 +374,21 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             self._log_completion_extra("stop_reason", stop_reasons)
         self._record["rewards"] = rewards
         return rewards
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        if not self._load_renamed(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self):
+        if not self._load_renamed(self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    def _load_renamed(self, folder: Any) -> bool:
+        model = self.accelerator.unwrap_model(self.model)
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled or not has_renamed_weights(model, folder):
+            return False
+        load_renamed_weights(model, folder)
+        return True
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)

@@ -17,6 +17,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 from trl import TrlParser
 
+from ..renamed_weights import has_renamed_weights, load_renamed_weights
 from .mobile_r1_config import DONE, STAGES, MobileR1Config
 from .mobile_r1_data import held_out_tasks, task_rows, train_steps, train_tasks
 from .mobile_r1_evaluation import evaluate
@@ -56,7 +57,12 @@ def _run_stage(config: MobileR1Config, stage: str) -> tuple[Path, Any]:
     logger.warning(f"Stage {stage}: from {start} to {config.folder(stage)}.")
     trainer = {"sft": _sft_trainer, "action": _action_trainer, "task": _task_trainer}[stage](config, start)
     folder = config.folder(stage)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(folder) if folder.is_dir() else None)
+    checkpoint = get_last_checkpoint(folder) if folder.is_dir() else None
+    if checkpoint is not None:
+        logger.warning(f"Training goes on from {checkpoint}.")
+        if has_renamed_weights(trainer.model, checkpoint):
+            load_renamed_weights(trainer.model, checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
     _save(trainer, config, stage, start)
     return folder, trainer
 

@@ -111,7 +111,7 @@ def render_screen(
         _draw_toast(image, screen, font)
     if scale != 1.0:
         size = max(1, round(WIDTH * scale)), max(1, round(HEIGHT * scale))
-        image = image.resize(size, Image.Resampling.LANCZOS)
+        image = image.resize(size, Image.Resampling.BOX)
     return image
 
 

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Two processes on two cores; torch would otherwise start as many threads in each.
 WORKERS ?= auto
 
-.PHONY: install demo test fast quality bench docs clean
+.PHONY: install browser demo test fast quality bench docs clean
 
 install: $(INSTALLED)
 
@@ -15,6 +15,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "pip>=25"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $(INSTALLED)
+
+# A browser for the tests of the phone in Chromium, which are skipped without one. Debian's, as root or with sudo.
+browser:
+	@for name in chromium-headless-shell chromium chromium-browser google-chrome; do \
+	command -v $$name > /dev/null && exit 0; done; \
+	if [ "$$(id -u)" != 0 ]; then sudo=sudo; fi; \
+	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium-headless-shell
 
 # Train a small model with IGPO on multi-turn search questions, on a CPU. ARGS passes arguments: make demo ARGS="--help"
 demo: $(INSTALLED)

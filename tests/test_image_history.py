@@ -221,9 +221,11 @@ class TestSelection:
 
 def test_image_tokens_in_text_are_broken_up():
     names = ["<|image_pad|>", "<|video_pad|>"]
-    message = {"role": "tool", "content": "a <|image_pad|><|video_pad|> b"}
-    assert without_tokens(message, names) == {"role": "tool", "content": "a < |image_pad|>< |video_pad|> b"}
+    message = {"role": "tool", "name": "<|image_pad|>", "content": "a <|image_pad|><|video_pad|> b"}
+    clean = {"role": "tool", "name": "< |image_pad|>", "content": "a < |image_pad|>< |video_pad|> b"}
+    assert without_tokens(message, names) == clean
     image = {"type": "image", "image": object()}
     parts = [image, {"type": "text", "text": "<|image_pad|>"}]
-    assert without_tokens({"content": parts}, names)["content"] == [image, {"type": "text", "text": "< |image_pad|>"}]
+    content = without_tokens({"name": "look", "content": parts}, names)["content"]
+    assert content == [image, {"type": "text", "text": "< |image_pad|>"}]
     assert parts[1]["text"] == "<|image_pad|>"

@@ -5,9 +5,11 @@ adds, by messages that a script chooses, and keeps the context that each was to 
 """
 
 import random
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 
 import torch
 from datasets import Dataset
@@ -16,6 +18,7 @@ from trl import GRPOTrainer
 
 from tests.tiny import call, settings
 from trl_multiturn import MultiTurnGRPOConfig, MultiTurnGRPOTrainer
+from trl_multiturn.environments.phone.environment import PhoneEnvironment
 from trl_multiturn.image_history import patch_rows
 from trl_multiturn.recipes.small_vlm import build_model as build_vlm
 from trl_multiturn.recipes.small_vlm import build_processor as build_vlm_processor
@@ -27,11 +30,11 @@ PIXELS = 28
 
 @lru_cache
 def build_processor():
-    """A processor for which the description of the gallery's tools is one token, so that prompts are short."""
+    """A processor for which the description of an environment's tools is one token, so that prompts are short."""
     texts = ["Look at the screen and say what you see. Seen 0 1 2 3 times. nothing done"] * 3
-    tools = [Gallery().fail, Gallery().look]
-    described = tools_as_system_text(build_vlm_processor(texts), "", tools).strip()
-    return build_vlm_processor(texts, [described], vocab_size=400)
+    plain, tools = build_vlm_processor(texts), ([Gallery().fail, Gallery().look], [PhoneEnvironment().mobile_use])
+    described = [tools_as_system_text(plain, "", of_one).strip() for of_one in tools]
+    return build_vlm_processor(texts, described, vocab_size=400)
 
 
 def build_model(seed: int = 0):
@@ -118,23 +121,24 @@ def messages_like(script):
     tokenizer = build_processor().tokenizer
     sample = GRPOTrainer._generate_single_turn
     record: list[list[Written]] = []
-    numbers = iter(range(10**6))
+    numbers: dict[int, Iterator[int]] = {}
 
     def generate(self, prompt_ids, images, fields, num_generations, has_tool_images=False):
         counts = [len(row or []) for row in images] if images else [0] * len(prompt_ids)
+        step = numbers.setdefault(self.state.global_step, count(1000 * self.state.global_step))
         self.generation_config.max_new_tokens = 1
         firsts, _ = sample(self, prompt_ids, images, fields, num_generations, has_tool_images)
         grid = fields.get("image_grid_thw")
         rows = patch_rows(grid) if grid is not None else []
         assert len(rows) == sum(counts)
         batch, first = [], 0
-        for ids, count, (token,) in zip(prompt_ids, counts, firsts, strict=True):
+        for ids, shown, (token,) in zip(prompt_ids, counts, firsts, strict=True):
             text = tokenizer.decode(ids)
-            message = script(text, text.count("<|im_start|>assistant") - 1, next(numbers))
+            message = script(text, text.count("<|im_start|>assistant") - 1, next(step))
             written = message if isinstance(message, list) else encode(message)
-            pixels = fields["pixel_values"][rows[first][0] : rows[first + count - 1][1]] if count else None
-            batch.append(Written(ids, pixels, grid[first : first + count] if count else None, written, token))
-            first += count
+            pixels = fields["pixel_values"][rows[first][0] : rows[first + shown - 1][1]] if shown else None
+            batch.append(Written(ids, pixels, grid[first : first + shown] if shown else None, written, token))
+            first += shown
         record.append(batch)
         return [list(written.ids) for written in batch], None
 
@@ -218,21 +222,28 @@ def train(folder, script=look_about, resume=None, **options):
     return trainer, record
 
 
+def first_choice(model, written: Written) -> int:
+    """The token that the model finds likeliest after exactly the context that it was given."""
+    with torch.no_grad():
+        return model(**_inputs(model, written.context, written)).logits[0, -1].argmax().item()
+
+
 def score_alone(model, written: Written) -> torch.Tensor:
     """Log-probabilities of a message, by one pass over exactly the context in which it was written."""
-    ids = torch.tensor([written.context + written.ids])
-    fields = {}
-    if written.pixel_values is not None:
-        kinds = (ids == model.config.image_token_id).long()
-        fields = {
-            "pixel_values": written.pixel_values,
-            "image_grid_thw": written.image_grid_thw,
-            "mm_token_type_ids": kinds,
-        }
+    fields = _inputs(model, written.context + written.ids, written)
     with torch.no_grad():
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **fields).logits[0]
-    chosen = logits[:-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+        logits = model(**fields).logits[0]
+    chosen = logits[:-1].log_softmax(-1).gather(1, fields["input_ids"][0, 1:, None])[:, 0]
     return chosen[-len(written.ids) :]
+
+
+def _inputs(model, ids: list[int], written: Written) -> dict:
+    whole = torch.tensor([ids])
+    fields = {"input_ids": whole, "attention_mask": torch.ones_like(whole)}
+    if written.pixel_values is not None:
+        fields["mm_token_type_ids"] = (whole == model.config.image_token_id).long()
+        fields |= {"pixel_values": written.pixel_values, "image_grid_thw": written.image_grid_thw}
+    return fields
 
 
 def last_log(trainer) -> dict:

@@ -210,11 +210,11 @@ def select_rollouts(
 
 def without_tokens(message: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """
-    A message with no token in its text that stands for an image: a processor would look for that image.
+    A tool's message with no token in its text that stands for an image: a processor would look for that image.
 
     Args:
         message (`dict`):
-            Message whose content is text or a list of parts.
+            Message whose content is text or a list of parts. Its name is the tool's, as the policy wrote it.
         names (`list[str]`):
             Such tokens, for example `"<|image_pad|>"`.
 
@@ -227,6 +227,7 @@ def without_tokens(message: dict[str, Any], names: list[str]) -> dict[str, Any]:
             text = text.replace(name, f"{name[0]} {name[1:]}")
         return text
 
+    message = {**message, "name": clean(message["name"])}
     content = message["content"]
     if isinstance(content, str):
         return {**message, "content": clean(content)}

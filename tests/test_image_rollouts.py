@@ -247,6 +247,7 @@ class TestLife:
             data=data,
             model=model,
             history_images=1,
+            top_k=1,
         )
         (rollouts,) = trainer.batches
         assert set(check_log_probs(trainer, record, before)) == {1}

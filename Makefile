@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Two processes on two cores; torch would otherwise start as many threads in each.
 WORKERS ?= auto
 
-.PHONY: install browser demo test fast quality bench docs clean
+.PHONY: install browser demo phone-data test fast quality bench docs clean
 
 install: $(INSTALLED)
 
@@ -26,6 +26,10 @@ browser:
 # Train a small model with IGPO on multi-turn search questions, on a CPU. ARGS passes arguments: make demo ARGS="--help"
 demo: $(INSTALLED)
 	$(BIN)/trl-multiturn demo $(ARGS)
+
+# Demonstrations on the phone in the form of the published Mobile-R1 data: 500 trajectories in runs/phone-data.
+phone-data: $(INSTALLED)
+	$(BIN)/trl-multiturn phone-data $(ARGS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

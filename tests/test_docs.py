@@ -32,6 +32,7 @@ from trl_multiturn.environments.travel import TravelEnvironment, TravelQuery, Tr
 from trl_multiturn.environments.travel.world import default_world
 from trl_multiturn.evaluation.gui import summarize_episodes, summarize_matches
 from trl_multiturn.recipes.deeptravel import DeepTravelScriptArguments
+from trl_multiturn.recipes.gui_benchmark import make_parser as phone_data_parser
 from trl_multiturn.recipes.gui_rows import step_rows
 from trl_multiturn.recipes.mobile_r1 import MobileR1Config
 from trl_multiturn.recipes.replay import ReplayScriptArguments
@@ -354,6 +355,12 @@ def test_every_field_of_the_mobile_r1_recipe_is_told():
     page = (ROOT / "docs" / "mobile_r1.md").read_text()
     rows = "\n".join(line for line in page.splitlines() if line.startswith("| `"))
     assert [field.name for field in dataclasses.fields(MobileR1Config) if f"`{field.name}`" not in rows] == []
+
+
+def test_every_argument_of_the_phone_data_command_is_told():
+    page = (ROOT / "docs" / "mobile_r1.md").read_text()
+    options = [flag for action in phone_data_parser()._actions for flag in action.option_strings if len(flag) > 2]
+    assert [flag for flag in options if flag != "--help" and f"| `{flag}` |" not in page] == []
 
 
 def test_every_tool_of_the_travel_sandbox_and_its_arguments_are_told():

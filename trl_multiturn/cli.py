@@ -20,6 +20,10 @@ COMMANDS = {
         "recipes.mobile_r1",
         "train a vision-language GUI agent in three stages on a phone, and evaluate it",
     ),
+    "phone-data": (
+        "recipes.gui_benchmark",
+        "write demonstrations on the phone to a folder, in the form of the published Mobile-R1 data",
+    ),
     "demo": ("recipes.demo", "train a small model on search questions, on a CPU, in a few minutes"),
 }
 

@@ -132,7 +132,7 @@ def teach_reading(
     model.train()
     bar = tqdm(range(steps), desc="reading", disable=not progress)
     for _ in bar:
-        batch = _collate(processor, [next(stream) for _ in range(batch_size)])
+        batch = collate(processor, [next(stream) for _ in range(batch_size)])
         loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -161,7 +161,19 @@ def _patches(processor: Any, images: list[Image]) -> dict[str, torch.Tensor]:
     }
 
 
-def _collate(processor: Any, batch: list[Lesson]) -> dict[str, torch.Tensor]:
+def collate(processor: Any, batch: list[Lesson]) -> dict[str, torch.Tensor]:
+    """
+    Lessons as a batch for the model.
+
+    Args:
+        processor (`ProcessorMixin`):
+            Processor of the model.
+        batch (`list[Lesson]`):
+            Lessons, with screenshots of one size.
+
+    Returns:
+        `dict[str, torch.Tensor]`: What the model takes, `labels` included, padded on the right.
+    """
     images = _patches(processor, [image for image, _ in batch])
     tokens = [int(n) // processor.image_processor.merge_size**2 for n in images["image_grid_thw"].prod(dim=-1)]
     rows = [encode_lesson(processor, text, count) for (_, text), count in zip(batch, tokens, strict=True)]

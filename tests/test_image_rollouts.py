@@ -12,13 +12,12 @@ from tests.tiny_vlm import (
     Gallery,
     build_model,
     build_processor,
+    check_log_probs,
     encode,
-    first_choice,
     last_log,
     look_about,
     make_trainer,
     rows,
-    score_alone,
     scripted,
     train,
 )
@@ -42,30 +41,6 @@ def prompt_only(text, turn, number):
     """The only images are those of the prompt."""
     rng = random.Random(number)
     return f"{number} " + (call("look", count=0) if turn < 2 and rng.random() < 0.7 else "done") + "<|im_end|>"
-
-
-def check_log_probs(trainer, record, model):
-    """
-    Compare what was trained with passes over each turn's context alone, as it was given to `generate`; returns the numbers of
-    images in those.
-    """
-    (rollouts,) = trainer.batches
-    scored = {}
-    for ids, _, size, logps in trainer.scored:
-        for row, values in zip(ids[:, -size:].tolist(), logps, strict=True):
-            scored[tuple(row)] = values
-    everything = [written for batch in record for written in batch]
-    images = []
-    for ids, turns in zip(rollouts.completion_ids, rollouts.turns, strict=True):
-        (values,) = (values for row, values in scored.items() if list(row[: len(ids)]) == ids)
-        for turn in turns:
-            (written,) = (w for w in everything if w.ids[: turn.end - turn.start] == ids[turn.start : turn.end])
-            expected = score_alone(model, written)[: turn.end - turn.start]
-            torch.testing.assert_close(values[turn.start : turn.end], expected, atol=5e-5, rtol=0)
-            assert written.sampled == first_choice(model, written)
-            images.append(0 if written.image_grid_thw is None else len(written.image_grid_thw))
-    assert len(images) == sum(map(len, rollouts.turns))
-    return images
 
 
 class TestLogProbs:

@@ -246,5 +246,29 @@ def _inputs(model, ids: list[int], written: Written) -> dict:
     return fields
 
 
+def check_log_probs(trainer, record, model):
+    """
+    Compare what was trained with passes over each turn's context alone, as it was given to `generate`; returns the numbers of
+    images in those.
+    """
+    (rollouts,) = trainer.batches
+    scored = {}
+    for ids, _, size, logps in trainer.scored:
+        for row, values in zip(ids[:, -size:].tolist(), logps, strict=True):
+            scored[tuple(row)] = values
+    everything = [written for batch in record for written in batch]
+    images = []
+    for ids, turns in zip(rollouts.completion_ids, rollouts.turns, strict=True):
+        (values,) = (values for row, values in scored.items() if list(row[: len(ids)]) == ids)
+        for turn in turns:
+            (written,) = (w for w in everything if w.ids[: turn.end - turn.start] == ids[turn.start : turn.end])
+            expected = score_alone(model, written)[: turn.end - turn.start]
+            torch.testing.assert_close(values[turn.start : turn.end], expected, atol=5e-5, rtol=0)
+            assert written.sampled == first_choice(model, written)
+            images.append(0 if written.image_grid_thw is None else len(written.image_grid_thw))
+    assert len(images) == sum(map(len, rollouts.turns))
+    return images
+
+
 def last_log(trainer) -> dict:
     return next(entry for entry in reversed(trainer.state.log_history) if "loss" in entry)

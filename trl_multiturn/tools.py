@@ -236,6 +236,9 @@ class ToolExecutor:
                 except BaseException as raised:  # raised again where TRL's loop asks for the result
                     error = raised
                 self._finish(call, result, error)
+                if isinstance(error, EnvironmentLostError):
+                    for later in job.calls:
+                        self._finish(later, None, TimeoutError(_CLOSED))
         futures = []
         for call in job.calls:
             if call.is_async and self._begin(job, call):

@@ -87,7 +87,7 @@ def demonstrate(
         wrong = None
         if lost_at is None and sum(step.mistake for step in steps) < MAX_MISTAKES and rng.random() < mistakes:
             wrong = _wrong_step(before, right, oracle, rng)
-        call, box = _call(before, wrong or right, size)
+        call, box = call_of_step(before, wrong or right, size)
         backend.perform(scale_action(call, size, backend.size))
         done = task.is_done(backend.state)
         after_mistake = bool(steps) and steps[-1].mistake
@@ -158,8 +158,21 @@ def task_split(task: PhoneTask, unseen_apps: Sequence[str] = UNSEEN_APPS, test_s
 # --- from steps to calls
 
 
-def _call(state: PhoneState, step: Step, size: tuple[int, int]) -> tuple[Action, Box | None]:
-    """A step as a call in pixels of a screenshot, and the box that it has to hit."""
+def call_of_step(state: PhoneState, step: Step, size: tuple[int, int]) -> tuple[Action, Box | None]:
+    """
+    A step as a call.
+
+    Args:
+        state ([`PhoneState`]):
+            The phone when it is taken: what is to be tapped or held must be in sight.
+        step ([`Step`]):
+            The step.
+        size (`tuple[int, int]`):
+            Width and height of the screenshot in pixels.
+
+    Returns:
+        `tuple[Action, Box | None]`: The call in pixels of the screenshot, and the box that it has to hit.
+    """
     box: Box | None = None
     if step.kind in ("tap", "long_press"):
         box = next(box for widget, box in tappable(state.screen(), state.scroll) if widget.id == step.target)

@@ -192,7 +192,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             if stored is not None:
                 return self._pack(stored)
             inputs = self.select_rows(inputs)
-        output = super()._generate_and_score_completions(inputs)
+        output = self._generate_and_log_images(inputs)
         self._check_images(output)
         rollouts = self._build_rollouts(inputs, output["advantages"])
         turn_rewards = self.compute_turn_rewards(rollouts)
@@ -328,7 +328,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             "model_masks": model_masks,
             "turns": turns,
             "completions": completions,
-            "has_images": any(output[6] or []),
+            "images": output[6],
             "stop_reasons": stop_reasons,
         }
         return output
@@ -484,6 +484,21 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
 
     # --- images
 
+    def _generate_and_log_images(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL gathers the images for its logs on those processes that have some, and waits for ever if others have none."""
+        if not self._is_vlm or not self.log_multimodal or self.accelerator.num_processes == 1:
+            return super()._generate_and_score_completions(inputs)
+        self.log_multimodal = False
+        try:
+            output = super()._generate_and_score_completions(inputs)
+        finally:
+            self.log_multimodal = True
+        images = self._record["images"]
+        if self.max_over_processes(int(images is not None)):
+            logged: Any = self._logs["images"]
+            logged.extend(gather_object(images or [None] * len(inputs)))
+        return output
+
     def _leave_images_out(
         self, tokens: ImageTokens, prompt_ids: list, images: list, fields: dict[str, Any]
     ) -> tuple[list, list, dict[str, Any]]:
@@ -511,7 +526,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         """TRL drops the images of a whole batch whose image tokens do not match them: then nothing of it is trained."""
         if not self._is_vlm:
             return
-        dropped = self._record["has_images"] and output.get("pixel_values") is None
+        dropped = any(self._record["images"] or []) and output.get("pixel_values") is None
         on_any = self.max_over_processes(int(dropped))
         self.log_metric("images/mismatched", float(on_any))
         if on_any:

@@ -12,12 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def run(method: str, folder: Path, processes: int) -> dict:
+def run(method: str, folder: Path, processes: int, worker: str = "worker.py") -> dict:
     launcher = (
         ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, str(Path(__file__).with_name("worker.py")), method, str(folder)]
+    command = [sys.executable, *launcher, str(Path(__file__).with_name(worker)), method, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / f"result_{processes}.json").read_text())
@@ -43,6 +43,20 @@ def test_two_processes_equal_one(tmp_path, method):
         (state,) = one["failures"]
         assert two["failures"] == [state] * 2
         assert state["tasks"] and state["graduated"] and max(entry["replay/share"] for entry in two["logs"]) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["images", "lone_images"])
+def test_images_on_two_processes_equal_one(tmp_path, method):
+    """The second process has rollouts without images, or no image at all."""
+    one, two = (run(method, tmp_path, processes, "image_worker.py") for processes in (1, 2))
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert two["lengths"] == one["lengths"]
+    assert len(set(one["lengths"][0])) > 1
+    for expected, found in zip(one["logs"], two["logs"], strict=True):
+        assert found == pytest.approx(expected, rel=1e-4, abs=2e-4, nan_ok=True)
+    for name, weights in one["weights"].items():
+        assert two["weights"][name] == pytest.approx(weights, abs=1e-5), name
 
 
 def check_critic(one: dict, two: dict) -> None:

@@ -41,10 +41,11 @@ CURVES = {
 # --- the model that reads
 
 
-def make_processor(tasks: list[Any], words: list[str]) -> Any:
+def reader_processor(tasks: list[Any], words: list[str]) -> Any:
     """A processor whose tokenizer has a piece for each word of the phone, and one for the agent's whole system message."""
     from trl_multiturn.environments.phone import PhoneEnvironment, demonstrations, system_prompt, write_reply
-    from trl_multiturn.recipes.small_vlm import build_processor, tools_as_system_text
+    from trl_multiturn.recipes.processors import tools_as_system_text
+    from trl_multiturn.recipes.small_vlm import build_processor
 
     episodes = list(demonstrations(tasks[:800], mistakes=0.1, scale=SCALE, render=None))
     texts = [episode.instruction for episode in episodes] + [f"Tap {word}." for word in words] * 3
@@ -67,7 +68,7 @@ def teach(options: argparse.Namespace) -> None:
     tasks = generate_phone_tasks(2000)
     # The words of all apps, but of the screens only those of training tasks.
     words = words_of(tasks[:600])
-    processor = make_processor(tasks, words)
+    processor = reader_processor(tasks, words)
     model: Any = build_model(processor)
     stream = lessons([t for t in tasks if task_split(t) == "train"], words, random.Random(1), SCALE)
     start = time.perf_counter()

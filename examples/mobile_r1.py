@@ -17,7 +17,7 @@ from trl import GRPOTrainer, SFTConfig, SFTTrainer, TrlParser
 from trl_multiturn import MultiTurnGRPOConfig, MultiTurnGRPOTrainer
 from trl_multiturn.environments.phone import PhoneEnvironment, demonstrations, generate_phone_tasks, phone_dataset
 from trl_multiturn.recipes.gui_data import step_dataset
-from trl_multiturn.recipes.small_vlm import load_processor, tools_as_system_text
+from trl_multiturn.recipes.processors import load_processor, tools_as_system_text
 from trl_multiturn.rewards.gui import action_reward, gui_format_reward, task_reward
 
 

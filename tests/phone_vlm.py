@@ -7,7 +7,8 @@ import torch
 
 from trl_multiturn.environments.phone import PhoneEnvironment, demonstrations, generate_phone_tasks, write_reply
 from trl_multiturn.environments.phone.prompt import system_prompt
-from trl_multiturn.recipes.small_vlm import build_model, build_processor, tools_as_system_text
+from trl_multiturn.recipes.processors import tools_as_system_text
+from trl_multiturn.recipes.small_vlm import build_model, build_processor
 
 
 SCALE = 0.25

@@ -20,7 +20,7 @@ from trl_multiturn.environments.phone import (
     write_reply,
 )
 from trl_multiturn.evaluation import GuiMatch
-from trl_multiturn.recipes import gui_evaluation, gui_report, small_vlm
+from trl_multiturn.recipes import gui_evaluation, gui_report, processors, small_vlm
 from trl_multiturn.recipes.gui_evaluation import evaluate_actions, evaluate_tasks, play_baseline
 from trl_multiturn.recipes.gui_report import print_report, report, save_report
 from trl_multiturn.recipes.gui_rows import step_dataset
@@ -45,7 +45,7 @@ def demos():
 def processor():
     texts = [write_reply(s.thought, s.action, s.call) for demo in demos() for s in demo.trajectory]
     plain = small_vlm.build_processor(texts, vocab_size=600)
-    tools = small_vlm.tools_as_system_text(plain, system_prompt(SIZE), [PHONE().mobile_use])
+    tools = processors.tools_as_system_text(plain, system_prompt(SIZE), [PHONE().mobile_use])
     return small_vlm.build_processor(texts, [system_prompt(SIZE), tools[len(system_prompt(SIZE)) :]], vocab_size=600)
 
 
@@ -67,7 +67,7 @@ def model():
 
 @functools.cache
 def rows():
-    tools = small_vlm.tools_as_system_text(processor(), system_prompt(SIZE), [PHONE().mobile_use])
+    tools = processors.tools_as_system_text(processor(), system_prompt(SIZE), [PHONE().mobile_use])
     return step_dataset([dataclasses.replace(demo, system=tools) for demo in demos()])
 
 

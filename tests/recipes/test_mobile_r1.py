@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.vlm_tiny import SCALE, tiny_vlm
+from tests.phone_vlm import SCALE, tiny_vlm
 from trl_multiturn.cli import main
 from trl_multiturn.environments.phone import demonstrations, generate_phone_tasks, task_split
 from trl_multiturn.recipes.gui_data import save_mobile_r1

@@ -73,7 +73,7 @@ def _run_stage(config: MobileR1Config, stage: str) -> tuple[Path, Any]:
 def _sft_trainer(config: MobileR1Config, start: str) -> Any:
     from trl import SFTTrainer
 
-    from .small_vlm import load_processor
+    from .processors import load_processor
 
     processor = load_processor(start)
     rows = train_steps(config, processor)
@@ -90,7 +90,7 @@ def _action_trainer(config: MobileR1Config, start: str) -> Any:
     from trl import GRPOTrainer
 
     from ..rewards.gui import action_reward, gui_format_reward
-    from .small_vlm import load_processor
+    from .processors import load_processor
 
     processor = load_processor(start)
     rows = train_steps(config, processor)
@@ -108,7 +108,7 @@ def _action_trainer(config: MobileR1Config, start: str) -> Any:
 def _task_trainer(config: MobileR1Config, start: str) -> Any:
     from ..rewards.gui import gui_format_reward, make_task_reward
     from ..trainer import MultiTurnGRPOTrainer
-    from .small_vlm import load_processor
+    from .processors import load_processor
 
     args = config.trainer_config("task")
     evaluates = args.eval_strategy != "no"

@@ -15,7 +15,7 @@ from ..environments.phone import (
 from .gui_data import load_mobile_r1
 from .gui_rows import step_dataset
 from .mobile_r1_config import MobileR1Config
-from .small_vlm import tools_as_system_text
+from .processors import tools_as_system_text
 
 
 # Box around the point of a step of the published data, which has no boxes: half an icon to each side.

@@ -8,7 +8,7 @@ from .gui_evaluation import BASELINES, evaluate_actions, evaluate_tasks, play_ba
 from .gui_report import print_report, report, save_report
 from .mobile_r1_config import STAGES, MobileR1Config
 from .mobile_r1_data import held_out_steps, held_out_tasks
-from .small_vlm import load_processor
+from .processors import load_processor
 
 
 # Settings of the third stage that say how the model is run, not how it is trained.

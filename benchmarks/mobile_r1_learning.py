@@ -126,10 +126,11 @@ def make_config(seed: int, options: argparse.Namespace) -> Any:
         model=str(RUNS / "reader"),
         output_dir=str(RUNS / f"seed{seed}"),
         trajectories=options.trajectories,
-        mistakes=0.1,
-        tasks=500,
+        mistakes=0.08,
+        tasks=300,
+        longest_way=options.longest_way,
         scale=SCALE,
-        episode_steps=12,
+        episode_steps=options.longest_way + 3,
         eval_states=options.eval_states,
         eval_tasks=options.eval_tasks,
         seed=seed,
@@ -143,7 +144,7 @@ def make_config(seed: int, options: argparse.Namespace) -> Any:
         },
         action={
             **grpo,
-            "per_device_train_batch_size": 64,
+            "per_device_train_batch_size": 32,
             "max_steps": options.action_steps,
             "learning_rate": options.learning_rate,
             "max_completion_length": 80,
@@ -151,10 +152,10 @@ def make_config(seed: int, options: argparse.Namespace) -> Any:
         task={
             **grpo,
             "per_device_train_batch_size": 32,
-            "per_device_eval_batch_size": 32,
+            "per_device_eval_batch_size": 30,
             "max_steps": options.task_steps,
             "learning_rate": options.learning_rate,
-            "max_completion_length": 2600,
+            "max_completion_length": 1800,
             "generation_kwargs": {"max_new_tokens": 80},
         },
     )
@@ -275,14 +276,15 @@ def main() -> None:
     run.add_argument("--jobs", type=int, default=2, help="seeds at the same time")
     one.add_argument("--seed", type=int, required=True)
     for command in (run, one):
-        command.add_argument("--trajectories", type=int, default=500)
-        command.add_argument("--epochs", type=float, default=1.0)
+        command.add_argument("--trajectories", type=int, default=450)
+        command.add_argument("--epochs", type=float, default=2.0)
         command.add_argument("--sft_learning_rate", type=float, default=1.5e-3)
         command.add_argument("--learning_rate", type=float, default=2e-4)
-        command.add_argument("--action_steps", type=int, default=40)
-        command.add_argument("--task_steps", type=int, default=12)
-        command.add_argument("--eval_states", type=int, default=300)
-        command.add_argument("--eval_tasks", type=int, default=120)
+        command.add_argument("--action_steps", type=int, default=25)
+        command.add_argument("--task_steps", type=int, default=10)
+        command.add_argument("--longest_way", type=int, default=4, help="actions of the longest tasks")
+        command.add_argument("--eval_states", type=int, default=240)
+        command.add_argument("--eval_tasks", type=int, default=90)
     commands.add_parser("report", help="table and plot")
     options = parser.parse_args()
     if options.command == "teach":

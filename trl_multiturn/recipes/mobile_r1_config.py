@@ -45,6 +45,9 @@ class MobileR1Config:
             Probability that a step of the oracle is a mistake that it then puts right.
         tasks (`int`, *optional*, defaults to `300`):
             Number of tasks of the third stage.
+        longest_way (`int`, *optional*):
+            Leave out tasks whose shortest way takes more actions than this, `terminate` not counted; in training and
+            evaluation alike. By default there are tasks of 2 to 9.
         language (`str`, *optional*, defaults to `"en"`):
             Language of the instructions: `"en"` or `"zh"`.
         backend (`str`, *optional*, defaults to `"pillow"`):
@@ -101,6 +104,10 @@ class MobileR1Config:
         default=0.15, metadata={"help": "Probability that a step of the oracle is a mistake that it then puts right."}
     )
     tasks: int = field(default=300, metadata={"help": "Number of tasks of the third stage."})
+    longest_way: int | None = field(
+        default=None,
+        metadata={"help": "Leave out tasks whose shortest way takes more actions than this. By default none."},
+    )
     language: str = field(default="en", metadata={"help": "Language of the instructions.", "choices": ["en", "zh"]})
     backend: str = field(
         default="pillow",
@@ -139,6 +146,8 @@ class MobileR1Config:
         for name in ("trajectories", "tasks", "history_images", "episode_steps", "eval_states", "eval_tasks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.longest_way is not None and self.longest_way < 2:
+            raise ValueError(f"longest_way must be at least 2, got {self.longest_way}: there are no shorter tasks.")
         if not 0.0 <= self.mistakes < 1.0:
             raise ValueError(f"mistakes must be at least 0 and below 1, got {self.mistakes}.")
         if not 0.1 <= self.scale <= 1.0:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..environments.phone import (
     GuiTrajectory,
+    Oracle,
     PhoneTask,
     demonstrations,
     generate_phone_tasks,
@@ -24,6 +25,9 @@ POINT_MARGIN = 0.06
 # Seed of the held-out tasks: the same for every run.
 HELD_OUT_SEED = 0
 
+# Tasks that are drawn at a time.
+_DRAWN = 200
+
 
 def train_tasks(config: MobileR1Config, count: int) -> list[PhoneTask]:
     """
@@ -38,8 +42,7 @@ def train_tasks(config: MobileR1Config, count: int) -> list[PhoneTask]:
     Returns:
         `list[PhoneTask]`: Tasks of the split `"train"` ([`task_split`]).
     """
-    # Three in five of all tasks are of that split.
-    return _tasks(config.seed + 1, {"train": count}, 2 * count + 200)["train"]
+    return _tasks(config, config.seed + 1, {"train": count})["train"]
 
 
 def held_out_tasks(config: MobileR1Config) -> list[PhoneTask]:
@@ -54,8 +57,7 @@ def held_out_tasks(config: MobileR1Config) -> list[PhoneTask]:
         `list[PhoneTask]`: None has its instruction in common with a training task.
     """
     unseen = config.eval_tasks // 3
-    # About one in seven of all tasks is a test in a seen app.
-    found = _tasks(HELD_OUT_SEED, {"test": config.eval_tasks - unseen, "unseen": unseen}, 12 * config.eval_tasks + 200)
+    found = _tasks(config, HELD_OUT_SEED, {"test": config.eval_tasks - unseen, "unseen": unseen})
     return [*found["test"], *found["unseen"]]
 
 
@@ -121,13 +123,25 @@ def held_out_steps(config: MobileR1Config, processor: Any) -> Any:
     return rows.select([i * len(rows) // count for i in range(count)])
 
 
-def _tasks(seed: int, wanted: dict[str, int], drawn: int) -> dict[str, list[PhoneTask]]:
+def _tasks(config: MobileR1Config, seed: int, wanted: dict[str, int]) -> dict[str, list[PhoneTask]]:
+    """As many tasks of each split as are wanted. The first ones of a longer draw are those of a shorter one."""
     splits: dict[str, list[PhoneTask]] = {name: [] for name in wanted}
-    for task in generate_phone_tasks(drawn, seed=seed):
-        split = task_split(task)
-        if split in splits and len(splits[split]) < wanted[split]:
-            splits[split].append(task)
+    drawn = 0
+    while any(len(splits[name]) < count for name, count in wanted.items()):
+        tasks = generate_phone_tasks(drawn + _DRAWN, seed=seed)[drawn:]
+        drawn += _DRAWN
+        for task in tasks:
+            split = task_split(task)
+            if len(splits.get(split, ())) < wanted.get(split, 0) and _is_short(config, task):
+                splits[split].append(task)
     return splits
+
+
+def _is_short(config: MobileR1Config, task: PhoneTask) -> bool:
+    if config.longest_way is None:
+        return True
+    way = Oracle(task).distance(task.initial_state())
+    return way is not None and way <= config.longest_way
 
 
 def _demonstrations(config: MobileR1Config, tasks: list[PhoneTask], mistakes: float) -> list[GuiTrajectory]:

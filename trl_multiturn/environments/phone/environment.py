@@ -1,6 +1,7 @@
 """[`PhoneEnvironment`]: a phone as a TRL environment, with a screenshot for an observation and one tool to act with."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from PIL import Image
@@ -9,8 +10,9 @@ from ..lost import EnvironmentLostError
 from .actions import Action, ActionError, CoordinateSpace, check_action, scale_action
 from .backend import PhoneBackend, StateBackend
 from .oracle import Oracle
-from .state import PhoneState
+from .state import AppError, PhoneState
 from .task import PhoneTask
+from .task_check import check_setup
 
 
 class PhoneEnvironment:
@@ -35,7 +37,9 @@ class PhoneEnvironment:
             way; minus as much for a step away. 0 leaves all credit to the reward functions: there are no `turn_rewards` then.
 
     Raises:
-        `ValueError`: For an argument out of its range, and from `reset` for a row whose `task` is none.
+        `ValueError`: For an argument out of its range, and from `reset` for a row whose `task` is none, or one that its apps
+            cannot show.
+        [`EnvironmentLostError`]: From the tool, if the phone fails.
 
     Attributes:
         task ([`PhoneTask`] or `None`):
@@ -90,7 +94,9 @@ class PhoneEnvironment:
     def reset(self, **row: Any) -> list[dict[str, Any]]:
         # No docstring section for arguments: of the columns that TRL passes, `task` and `instruction` matter.
         text = row.get("task")
-        self.task = PhoneTask.from_json(text) if text is not None else None
+        if not isinstance(text, str | None):
+            raise ValueError(f"The column `task` must hold texts, got {type(text).__name__}.")
+        self.task = _read_task(text) if text is not None else None
         self._oracle = Oracle(self.task) if self.task is not None and self._progress_reward else None
         self.instruction = row.get("instruction") or (self.task.instruction if self.task is not None else "")
         self.screenshots, self.states, self.actions, self.finished = [], [], [], None
@@ -192,14 +198,24 @@ class PhoneEnvironment:
         if action.action == "terminate":
             self.finished = action.status
             return ""
-        return self._backend.perform(scale_action(action, self._size, self._backend.size))
+        return self._ask(self._backend.perform, scale_action(action, self._size, self._backend.size))
 
     def _look(self) -> list[dict[str, Any]]:
-        screenshot = self._backend.screenshot()
+        screenshot = self._ask(self._backend.screenshot)
         if screenshot.size != self._size:
             screenshot = screenshot.resize(self._size, Image.Resampling.BOX)
         self.screenshots.append(screenshot)
         return [{"type": "image", "image": screenshot}]
+
+    def _ask(self, method: Callable, *arguments: Any) -> Any:
+        """Call a method of the backend. What breaks in there ends this episode, and neither the others nor the training."""
+        try:
+            return method(*arguments)
+        except (ActionError, EnvironmentLostError):
+            raise
+        except Exception as error:  # an app or a renderer, at data that may come from a file
+            said = str(error) if isinstance(error, AppError) else f"{type(error).__name__}: {error}"
+            raise EnvironmentLostError(f"The phone is lost: {said:.500}") from error
 
     def _record(self, action: Action | None, error: str | None) -> None:
         self.actions.append((action, error))
@@ -220,6 +236,14 @@ class PhoneEnvironment:
         if far is None or near is None:
             return self._progress_reward * ((far is None) - (near is None))
         return self._progress_reward * (far - near)
+
+
+@lru_cache(maxsize=1024)
+def _read_task(text: str) -> PhoneTask:
+    """A task of a row; rows come again and again, and it takes a while to try a phone out."""
+    task = PhoneTask.from_json(text)
+    check_setup(task)
+    return task
 
 
 def without_tokens(text: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .layout import LINE, Screen, body_box, max_scroll, tappable
-from .state import PhoneState
+from .state import AppError, PhoneState
 from .task import PhoneTask
 
 
@@ -221,11 +221,18 @@ class Oracle:
         """Steps that may be taken, numbered, with the states that they lead to."""
         # Who taps a field means to type: to do anything else next would have been shorter without the tap.
         only_typing = state.focus is not None and state.fresh and not is_start
-        for i, step in enumerate(steps_from(state, self.task)):
+        try:
+            steps = steps_from(state, self.task)
+        except AppError:
+            return  # no way leads through a screen that an app cannot make
+        for i, step in enumerate(steps):
             if only_typing and step.kind not in ("type", "enter"):
                 continue
             child = state.copy()
-            if not _INPUTS[step.kind](child, step):
+            try:
+                if not _INPUTS[step.kind](child, step):
+                    continue
+            except AppError:
                 continue
             if child.data is state.data or self._effects_of(child) <= self._effects_of(state):
                 yield i, step, child, self._key(child)

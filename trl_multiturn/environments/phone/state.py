@@ -1,7 +1,7 @@
 """[`PhoneState`]: a phone as a state machine. What is on the screen follows from it, and every input changes it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .apps.app import App
@@ -12,12 +12,17 @@ from .layout import Screen, Widget, max_scroll, tappable
 MAX_FIELD_LENGTH = 200
 
 
+class AppError(RuntimeError):
+    """An app that fails, on data that it does not know what to do with."""
+
+
 class PhoneState:
     """
     A phone: which app is open, its screens one over the other, what stands in fields, and the data of every app.
 
     Everything is JSON. The data is never changed in place: [`set`] replaces what lies on the path, so that a copy costs
-    nothing and a search over states is cheap. Inputs that hit nothing change nothing and return `False`.
+    nothing and a search over states is cheap. Inputs that hit nothing change nothing and return `False`. Where an app fails
+    on its data, they raise [`AppError`].
 
     Args:
         apps (`Mapping[str, App]`):
@@ -132,8 +137,8 @@ class PhoneState:
             icons = tuple(Widget(f"app:{name}", "icon", name) for name in self._apps)
             return Screen("Home", icons, toast=self.toast)
         app = self._apps[self.app]
-        shown = app.screen(self, self.top["screen"], self.top["params"])
-        popup = app.popup(self, self.popup["name"], self.popup["params"]) if self.popup is not None else None
+        shown = self._ask(app.screen, self.top["screen"], self.top["params"])
+        popup = self._ask(app.popup, self.popup["name"], self.popup["params"]) if self.popup is not None else None
         return Screen(shown.title, shown.body, shown.actions, shown.tabs, popup, self.toast)
 
     @property
@@ -153,7 +158,8 @@ class PhoneState:
         if widget.kind == "field":
             self.focus, self.fresh = widget.id, True
             if self.field(widget.id) is None:
-                self.fill(widget.id, widget.value)
+                # Data from a file may have something else there.
+                self.fill(widget.id, str(widget.value))
             return True
         self.focus = None
         if self.app is None:
@@ -161,9 +167,9 @@ class PhoneState:
         app = self._apps[self.app]
         if self.popup is not None:
             popup, self.popup = self.popup, None
-            app.tap_popup(self, popup["name"], popup["params"], widget.id)
+            self._ask(app.tap_popup, popup["name"], popup["params"], widget.id)
         else:
-            app.tap(self, self.top["screen"], self.top["params"], widget.id)
+            self._ask(app.tap, self.top["screen"], self.top["params"], widget.id)
         return True
 
     def long_press(self, widget_id: str) -> bool:
@@ -172,7 +178,7 @@ class PhoneState:
         self.toast, self.focus = "", None
         if widget is None or self.app is None or self.popup is not None:
             return False
-        return self._apps[self.app].long_press(self, self.top["screen"], self.top["params"], widget.id)
+        return self._ask(self._apps[self.app].long_press, self.top["screen"], self.top["params"], widget.id)
 
     def type_text(self, text: str) -> bool:
         """Type into the field that has the focus: over its text if it was only just tapped, else behind it."""
@@ -198,7 +204,7 @@ class PhoneState:
         if self.focus is None or self.app is None:
             return False
         field, self.focus = self.focus, None
-        return self._apps[self.app].submit(self, self.top["screen"], self.top["params"], field)
+        return self._ask(self._apps[self.app].submit, self.top["screen"], self.top["params"], field)
 
     def back(self) -> bool:
         """The Back button: closes the pop-up, or else the screen."""
@@ -226,7 +232,7 @@ class PhoneState:
         self.go_home()
         self.app = name
         self.stack = (_entry(self._apps[name].first_screen, {}),)
-        self._apps[name].opened(self)
+        self._ask(self._apps[name].opened)
         return True
 
     def scroll_by(self, pixels: int) -> bool:
@@ -242,7 +248,7 @@ class PhoneState:
     def wait(self) -> bool:
         """Let some time pass."""
         self.toast = ""
-        return self._apps[self.app].waited(self) if self.app is not None else False
+        return self._ask(self._apps[self.app].waited) if self.app is not None else False
 
     # --- as data
 
@@ -271,6 +277,16 @@ class PhoneState:
         return isinstance(other, PhoneState) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]
+
+    def _ask(self, method: Callable, *arguments: Any) -> Any:
+        """Call a method of the open app."""
+        try:
+            return method(self, *arguments)
+        except Exception as error:  # whatever it is: the app's code meets data that may come from a file
+            said = f"{type(error).__name__}: {error}"
+            raise AppError(
+                f"the app {self.app} failed at `{method.__name__}` {arguments!r:.100}: {said:.200}"
+            ) from error
 
     def _in_sight(self, widget_id: str) -> Widget | None:
         return next((w for w, _ in tappable(self.screen(), self.scroll) if w.id == widget_id), None)

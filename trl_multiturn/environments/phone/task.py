@@ -17,6 +17,7 @@ OPERATIONS = ("equals", "exists", "absent", "contains", "lacks", "count")
 # Bounds of a task that was read from a file.
 MAX_JSON_LENGTH = 100_000
 MAX_PARTS = 64
+MAX_DEPTH = 16
 
 _MISSING = object()
 
@@ -148,12 +149,18 @@ class PhoneTask:
         Raises:
             `ValueError`: If it is not one.
         """
+        if not isinstance(text, str):
+            raise ValueError(f"A task must be a text, got {type(text).__name__}.")
         if len(text) > MAX_JSON_LENGTH:
             raise ValueError(f"A task has at most {MAX_JSON_LENGTH} characters, got {len(text)}.")
         try:
             values = json.loads(text)
+            # Halves of a character, which JSON can hold, are no text.
+            json.dumps(values, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise ValueError(f"A task must be JSON: {error}.") from error
+        if _depth(values) > MAX_DEPTH:
+            raise ValueError(f"A task is nested at most {MAX_DEPTH} levels deep, got {_depth(values)}.")
         keys = set(cls.__dataclass_fields__)
         if not isinstance(values, dict) or set(values) != keys:
             raise ValueError(f"A task must be an object with {', '.join(sorted(keys))}.")
@@ -190,6 +197,15 @@ class PhoneTask:
             yield path
 
 
+def _depth(value: Any) -> int:
+    """How many lists and objects lie one in the other."""
+    depth, level = 0, [value]
+    while level := [v for v in level if isinstance(v, dict | list)]:
+        depth += 1
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+    return depth
+
+
 def _read_list(values: dict[str, Any], name: str) -> list:
     found = values[name]
     if not isinstance(found, list) or len(found) > MAX_PARTS:
@@ -205,8 +221,11 @@ def _read_texts(found: Any, name: str) -> tuple[str, ...]:
 
 def _read_path(found: Any, name: str) -> Path:
     path = _read_texts(found, name)
-    if not path or path[0] not in APPS:
-        raise ValueError(f"A path in a task's `{name}` must start with an app's name, got {found!r:.100}.")
+    if not path or path[0] not in APPS or len(path) > MAX_DEPTH:
+        raise ValueError(
+            f"A path in a task's `{name}` must start with an app's name and have at most {MAX_DEPTH} keys, "
+            f"got {found!r:.100}."
+        )
     return path
 
 

@@ -3,7 +3,7 @@
 import random
 from typing import Literal
 
-from .layout import Screen, Widget, tappable
+from .layout import Screen, Widget
 from .oracle import Step
 from .state import PhoneState
 
@@ -152,7 +152,7 @@ def write_end(state: PhoneState, language: Language, rng: random.Random) -> tupl
 
 def widget_of(state: PhoneState, widget_id: str) -> Widget:
     """The widget in sight that has an id."""
-    return next(widget for widget, _ in tappable(state.screen(), state.scroll) if widget.id == widget_id)
+    return next(widget for widget, _ in state.in_sight() if widget.id == widget_id)
 
 
 def _seen(screen: Screen, language: Language, rng: random.Random) -> str:

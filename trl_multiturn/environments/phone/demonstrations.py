@@ -10,7 +10,7 @@ from PIL import Image
 from .actions import Action, CoordinateSpace, scale_action
 from .backend import StateBackend
 from .demonstration_texts import Language, widget_of, write_end, write_step
-from .layout import HEIGHT, LINE, WIDTH, Box, body_box, tappable
+from .layout import HEIGHT, LINE, WIDTH, Box, body_box
 from .oracle import Oracle, Step, apply
 from .pillow_renderer import render as render_state
 from .prompt import system_prompt
@@ -175,7 +175,7 @@ def call_of_step(state: PhoneState, step: Step, size: tuple[int, int]) -> tuple[
     """
     box: Box | None = None
     if step.kind in ("tap", "long_press"):
-        box = next(box for widget, box in tappable(state.screen(), state.scroll) if widget.id == step.target)
+        box = next(box for widget, box in state.in_sight() if widget.id == step.target)
         action = Action("click", box.center) if step.kind == "tap" else Action("long_press", box.center, time=HOLD)
     elif step.kind == "scroll":
         box = body_box(state.screen())
@@ -233,7 +233,7 @@ def _candidates(state: PhoneState, right: Step) -> dict[Step, float]:
     touched = right.kind in ("tap", "long_press")
     meant = widget_of(state, right.target).text if touched else ""
     weights: dict[Step, float] = {}
-    for widget, _ in tappable(state.screen(), state.scroll):
+    for widget, _ in state.in_sight():
         alike = difflib.SequenceMatcher(None, meant.casefold(), widget.text.casefold()).ratio()
         weights[Step(right.kind if right.kind == "long_press" else "tap", widget.id)] = 0.1 + 3 * alike**3
     if state.app is not None:

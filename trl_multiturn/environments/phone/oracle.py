@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .layout import LINE, Screen, body_box, max_scroll, tappable
+from .layout import LINE, Screen, body_box, max_scroll
 from .state import AppError, PhoneState
 from .task import PhoneTask
 
@@ -77,7 +77,7 @@ def steps_from(state: PhoneState, task: PhoneTask) -> list[Step]:
         `list[Step]`: Steps, those that a person would rather take first.
     """
     screen = state.screen()
-    in_sight = [widget for widget, _ in tappable(screen, state.scroll)]
+    in_sight = [widget for widget, _ in state.in_sight()]
     steps = []
     if state.app is None:
         steps += [Step("tap", widget.id) for widget in in_sight if widget.text in task.apps]

@@ -12,7 +12,7 @@ from .actions import Action, ActionError
 from .demonstration_texts import write_step
 from .demonstrations import call_of_step
 from .environment import PhoneEnvironment
-from .layout import Screen, Widget, place, tappable
+from .layout import Screen, Widget, place
 from .oracle import Oracle, Step, apply
 from .state import PhoneState
 from .task import PhoneTask
@@ -137,7 +137,7 @@ def _read(line: str, state: PhoneState, size: tuple[int, int]) -> Action:
         return call_of_step(state, Step(_WITH_TEXT[command], rest), size)[0]
     holds = command == "hold"
     number = rest if holds else line
-    in_sight = tappable(state.screen(), state.scroll)
+    in_sight = state.in_sight()
     # Nobody has more widgets in sight than three digits count; int() of a long number takes long.
     if number.isdecimal() and len(number) <= 3:
         if not 1 <= int(number) <= len(in_sight):
@@ -182,7 +182,7 @@ def _show(environment: PhoneEnvironment, state: PhoneState, folder: Path, out: T
 def _lines(screen: Screen, state: PhoneState) -> list[str]:
     """The widgets in sight, those that react to a tap with a number."""
     lines = [f"{screen.popup.title}: {screen.popup.text}"] if screen.popup is not None else []
-    reacting = [widget for widget, _ in tappable(screen, state.scroll)]
+    reacting = [widget for widget, _ in state.in_sight()]
     shown = reacting if screen.popup is not None else [widget for widget, _ in place(screen, state.scroll)]
     number = 0
     for widget in shown:

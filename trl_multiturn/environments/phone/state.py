@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .apps.app import App
-from .layout import Screen, Widget, max_scroll, tappable
+from .layout import Box, Screen, Widget, max_scroll, tappable
 
 
 # The longest text that a field takes, in characters.
@@ -56,6 +57,7 @@ class PhoneState:
         self.fresh = False
         self.popup: dict[str, Any] | None = None
         self.toast = ""
+        self._made: _View | None = None
         self.data: dict[str, Any] = data if data is not None else {name: app.data() for name, app in apps.items()}
 
     @property
@@ -133,6 +135,30 @@ class PhoneState:
 
     def screen(self) -> Screen:
         """What the phone shows now."""
+        return self._view().screen
+
+    def in_sight(self) -> tuple[tuple[Widget, Box], ...]:
+        """The widgets in sight that react to a tap, and where they are: see [`layout.tappable`]."""
+        view = self._view()
+        if view.in_sight is None:
+            view.in_sight = tuple(tappable(view.screen, self.scroll))
+        return view.in_sight
+
+    def _view(self) -> "_View":
+        """What was last made of the state, as long as that is the same. None of its parts is ever changed in place."""
+        view = self._made
+        if (
+            view is None
+            or view.data is not self.data
+            or view.stack is not self.stack
+            or view.popup is not self.popup
+            or (view.app, view.focus, view.toast) != (self.app, self.focus, self.toast)
+        ):
+            parts = (self.data, self.stack, self.popup, self.app, self.focus, self.toast)
+            view = self._made = _View(*parts, self._make_screen())
+        return view
+
+    def _make_screen(self) -> Screen:
         if self.app is None:
             icons = tuple(Widget(f"app:{name}", "icon", name) for name in self._apps)
             return Screen("Home", icons, toast=self.toast)
@@ -256,7 +282,7 @@ class PhoneState:
         """A phone in the same state; the data is shared until one of them changes it."""
         other = PhoneState(self._apps, self.data)
         other.app, other.stack, other.focus, other.fresh = self.app, self.stack, self.focus, self.fresh
-        other.popup, other.toast = self.popup, self.toast
+        other.popup, other.toast, other._made = self.popup, self.toast, self._made
         return other
 
     def to_dict(self) -> dict[str, Any]:
@@ -289,7 +315,21 @@ class PhoneState:
             ) from error
 
     def _in_sight(self, widget_id: str) -> Widget | None:
-        return next((w for w, _ in tappable(self.screen(), self.scroll) if w.id == widget_id), None)
+        return next((widget for widget, _ in self.in_sight() if widget.id == widget_id), None)
+
+
+@dataclass(slots=True)
+class _View:
+    """A screen, and what it was made of. Copies of a state share it."""
+
+    data: dict[str, Any]
+    stack: tuple[dict[str, Any], ...]
+    popup: dict[str, Any] | None
+    app: str | None
+    focus: str | None
+    toast: str
+    screen: Screen
+    in_sight: tuple[tuple[Widget, Box], ...] | None = None
 
 
 def _entry(screen: str, params: dict[str, Any]) -> dict[str, Any]:

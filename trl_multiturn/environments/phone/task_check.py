@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from .layout import KINDS, Screen, Widget, tappable
+from .layout import KINDS, Screen, Widget
 from .oracle import Step, apply
 from .state import AppError, PhoneState
 from .task import PhoneTask
@@ -54,7 +54,7 @@ def _try_out(task: PhoneTask, app: str) -> None:
 
 
 def _children(state: PhoneState, task: PhoneTask) -> Iterator[PhoneState]:
-    for widget, _ in tappable(state.screen(), state.scroll):
+    for widget, _ in state.in_sight():
         yield (tapped := apply(state, Step("tap", widget.id)))
         if widget.kind == "field":
             for text in (_SEARCHED, *task.texts[:2]):

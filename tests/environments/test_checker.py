@@ -199,6 +199,12 @@ def test_reset_that_is_not_run():
         ([{"type": "text"}], "without the key `text`"),
         ([{"type": "image"}], "without the key `image`"),
         ([{"type": "text", "text": 3}], "text block that holds `int`"),
+        ([{"type": "image", "image": None}], "image block that holds `NoneType`"),
+        ([{"type": "text", "text": ""}, {"type": "image", "image": b"PNG"}], "image block that holds `bytes`"),
+        (
+            [{"type": "image_url", "image_url": {"url": "x.png"}}],
+            "type image_url with an image, which TRL does not find",
+        ),
     ],
 )
 def test_reset_returns_no_content(observation, says):

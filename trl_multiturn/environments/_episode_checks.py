@@ -209,6 +209,11 @@ def _content_problem(content: Any) -> str | None:
             return f"a content block of type {block['type']} without the key `{block['type']}`"
         if block["type"] == "text" and not isinstance(block["text"], str):
             return f"a text block that holds {_kind(block['text'])}"
+        if block["type"] == "image" and isinstance(block["image"], (type(None), bytes, bytearray, dict)):
+            return f"an image block that holds {_kind(block['image'])} instead of an image, as of PIL, or its path"
+        if block["type"] != "image" and ("image" in block or "image_url" in block):
+            # Chat templates write an image for it, and TRL passes none on.
+            return f"a content block of type {block['type']} with an image, which TRL does not find: its type must be image"
     return None
 
 

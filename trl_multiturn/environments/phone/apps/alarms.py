@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..layout import Popup, Screen, Widget
 from .app import App
-from .common import choices, next_id, tabs
+from .common import CANCEL, choices, field, next_id, tabs
 
 
 if TYPE_CHECKING:
@@ -78,11 +78,11 @@ class Alarms(App):
             rows = tuple(Widget(f"city:{i}", "row", city["name"]) for i, city in data["cities"].items())
             return Screen("Clocks", rows, (Widget("add", "button", "Add"),), tabs(_TABS, name))
         if name == "timer":
-            field = Widget("minutes", "field", "Minutes", value=state.field("minutes") or "")
+            minutes = field(state, "minutes", "Minutes")
             rows = tuple(
                 Widget(f"timer:{i}", "row", f"{t['minutes']} min", "Running") for i, t in data["timers"].items()
             )
-            return Screen("Timers", (field, Widget("start", "button", "Start"), *rows), tabs=tabs(_TABS, name))
+            return Screen("Timers", (minutes, Widget("start", "button", "Start"), *rows), tabs=tabs(_TABS, name))
         rows = tuple(
             Widget(f"alarm:{i}", "row", alarm["time"], _summary(alarm))
             for i, alarm in sorted(data["alarms"].items(), key=lambda item: (item[1]["time"], int(item[0])))
@@ -137,19 +137,18 @@ class Alarms(App):
         return True
 
     def popup(self, state: PhoneState, name: str, params: dict[str, Any]) -> Popup:
-        cancel = Widget("cancel", "button", "Cancel")
         if name == "city":
             city = state.get("Alarms", "cities", params["id"])["name"]
-            return Popup(city, "A clock of this city.", (Widget("remove_city", "button", "Remove"), cancel))
+            return Popup(city, "A clock of this city.", (Widget("remove_city", "button", "Remove"), CANCEL))
         if name == "timer":
             minutes = state.get("Alarms", "timers", params["id"])["minutes"]
-            return Popup(f"Timer, {minutes} min", "It is running.", (Widget("stop", "button", "Stop"), cancel))
+            return Popup(f"Timer, {minutes} min", "It is running.", (Widget("stop", "button", "Stop"), CANCEL))
         alarm = state.get("Alarms", "alarms", params["id"])
         delete = Widget("delete", "button", "Delete")
         if name == "menu":
             toggle = Widget("toggle", "button", "Turn off" if alarm["on"] else "Turn on")
-            return Popup(alarm["time"], _summary(alarm), (toggle, delete, cancel))
-        return Popup("Delete this alarm?", alarm["time"], (delete, cancel))
+            return Popup(alarm["time"], _summary(alarm), (toggle, delete, CANCEL))
+        return Popup("Delete this alarm?", alarm["time"], (delete, CANCEL))
 
     def tap_popup(self, state: PhoneState, name: str, params: dict[str, Any], widget: str) -> None:
         if widget == "remove_city":
@@ -168,12 +167,9 @@ class Alarms(App):
 
     def _alarm(self, state: PhoneState, alarm_id: str | None) -> Screen:
         alarm: dict[str, Any] = state.get("Alarms", "alarms", alarm_id) if alarm_id is not None else {}
-        fields = tuple(
-            Widget(name, "field", text, value=str(alarm.get(name, "") if typed is None else typed))
-            for name, text, typed in (
-                ("time", "Time (HH:MM)", state.field("time")),
-                ("label", "Label", state.field("label")),
-            )
+        fields = (
+            field(state, "time", "Time (HH:MM)", alarm.get("time", "")),
+            field(state, "label", "Label", alarm.get("label", "")),
         )
         repeat = alarm.get("repeat") or state.field("repeat") or "Once"
         body = [*fields, Widget("repeat", "row", "Repeat", str(repeat))]

@@ -11,6 +11,9 @@ from ..layout import Widget
 # In the order in which they stand on the home screen.
 APP_NAMES = ("Shop", "Hotels", "Notes", "Settings", "Messages", "Alarms", "Music", "Live")
 
+# The button of a pop-up that does no more than close it.
+CANCEL = Widget("cancel", "button", "Cancel")
+
 
 if TYPE_CHECKING:
     from ..state import PhoneState
@@ -31,6 +34,12 @@ def choices(values: Sequence[str], chosen: Any, prefix: str = "choice") -> tuple
     return tuple(
         Widget(f"{prefix}:{i}", "row", value, "Chosen" if value == chosen else "") for i, value in enumerate(values)
     )
+
+
+def field(state: PhoneState, name: str, label: str, value: str = "") -> Widget:
+    """A field that shows what was typed into it, and a value until something was."""
+    typed = state.field(name)
+    return Widget(name, "field", label, value=value if typed is None else typed)
 
 
 def listed(rows: Sequence[Widget], empty: str) -> tuple[Widget, ...]:

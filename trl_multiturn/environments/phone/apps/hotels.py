@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..layout import Popup, Screen, Widget
 from .app import App
-from .common import listed, tabs, toggle
+from .common import field, listed, tabs, toggle
 
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Hotels(App):
         search = state.get("Hotels", "search")
         if name == "main":
             body: tuple[Widget, ...] = (
-                Widget("city", "field", "City", value=state.field("city") or ""),
+                field(state, "city", "City"),
                 Widget("day", "row", "Check-in", search["day"]),
                 Widget("nights", "row", "Length of stay", search["nights"]),
                 Widget("search", "button", "Search"),

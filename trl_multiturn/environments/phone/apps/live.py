@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..layout import Popup, Screen, Widget
 from .app import App
-from .common import listed, tabs, toggle
+from .common import field, listed, tabs, toggle
 
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ class Live(App):
                 params["category"], listed(tuple(rows), "No streams"), tabs=tabs(SECTIONS, params["section"])
             )
         if name == "find":
-            field = Widget("name", "field", "Name of a host", value=state.field("name") or "")
-            return Screen("Search", (field, Widget("go", "button", "Search")))
+            return Screen("Search", (field(state, "name", "Name of a host"), Widget("go", "button", "Search")))
         if name == "found":
             words = params["query"].casefold()
             rows = (_host_row(key, h) for key, h in hosts.items() if words in h["name"].casefold())

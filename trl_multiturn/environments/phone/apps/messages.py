@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..layout import Popup, Screen, Widget
 from .app import App
-from .common import next_id, tabs
+from .common import CANCEL, field, next_id, tabs
 
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 _TABS = (("main", "Chats"), ("contacts", "Contacts"), ("archive", "Archive"))
 _EMPTY_CHAT: dict[str, Any] = {"messages": {}, "pinned": False, "muted": False, "archived": False}
-_CANCEL = Widget("cancel", "button", "Cancel")
 
 
 class Messages(App):
@@ -45,12 +44,9 @@ class Messages(App):
             return Screen("New chat" if name == "pick" else "Forward to", rows)
         if name == "contact":
             contact = self._contact(state, params["id"])
-            fields = tuple(
-                Widget(key, "field", text, value=contact.get(key, "") if typed is None else typed)
-                for key, text, typed in (
-                    ("name", "Name", state.field("name")),
-                    ("number", "Number", state.field("number")),
-                )
+            fields = (
+                field(state, "name", "Name", contact.get("name", "")),
+                field(state, "number", "Number", contact.get("number", "")),
             )
             rest = (Widget("chat", "button", "Send a message"),) if params["id"] is not None else ()
             title = "Contact" if rest else "New contact"
@@ -124,19 +120,19 @@ class Messages(App):
         contact = self._contact(state, params["id"])
         if name == "block":
             label = "Unblock" if contact["blocked"] else "Block"
-            return Popup(f"{label} this contact?", contact["name"], (Widget("block", "button", label), _CANCEL))
+            return Popup(f"{label} this contact?", contact["name"], (Widget("block", "button", label), CANCEL))
         if name == "delete":
-            return Popup("Delete this chat?", contact["name"], (Widget("delete", "button", "Delete"), _CANCEL))
+            return Popup("Delete this chat?", contact["name"], (Widget("delete", "button", "Delete"), CANCEL))
         chat = state.get("Messages", "chats", params["id"])
         if name == "message":
-            buttons = (Widget("forward", "button", "Forward"), Widget("unsend", "button", "Delete"), _CANCEL)
+            buttons = (Widget("forward", "button", "Forward"), Widget("unsend", "button", "Delete"), CANCEL)
             return Popup("Message", chat["messages"][params["message"]]["text"][:30], buttons)
         buttons = (
             Widget("pinned", "button", "Unpin" if chat["pinned"] else "Pin"),
             Widget("archived", "button", "Take out of archive" if chat["archived"] else "Archive"),
             Widget("delete", "button", "Delete"),
         )
-        return Popup(contact["name"], _preview(chat), (*buttons, _CANCEL))
+        return Popup(contact["name"], _preview(chat), (*buttons, CANCEL))
 
     def tap_popup(self, state: PhoneState, name: str, params: dict[str, Any], widget: str) -> None:
         if widget == "backup":
@@ -166,14 +162,14 @@ class Messages(App):
         name = self._contact(state, contact)["name"]
         chat = state.get("Messages", "chats", contact) or _EMPTY_CHAT
         rows = tuple(
-            Widget(f"message:{i}", "row", message["text"], "You" if message["from"] == "me" else name)
-            for i, message in chat["messages"].items()
+            Widget(f"message:{i}", "row", sent["text"], "You" if sent["from"] == "me" else name)
+            for i, sent in chat["messages"].items()
         )
-        field = Widget("message", "field", "Message", value=state.field("message") or "")
+        message = field(state, "message", "Message")
         send = Widget("send", "button", "Send")
         # There is nothing to say about a chat that has not begun.
         actions = (Widget("info", "button", "Info"),) if chat is not _EMPTY_CHAT else ()
-        return Screen(name, (*rows, field, send), actions)
+        return Screen(name, (*rows, message, send), actions)
 
     def _info(self, state: PhoneState, contact: str) -> Screen:
         chat = state.get("Messages", "chats", contact)

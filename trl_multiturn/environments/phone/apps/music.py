@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..layout import Popup, Screen, Widget
 from .app import App
-from .common import listed, tabs, toggle
+from .common import field, listed, tabs, toggle
 
 
 if TYPE_CHECKING:
@@ -67,10 +67,8 @@ class Music(App):
             return Screen("Add to playlist", listed(_list_rows(lists, "into"), "No playlists"))
         if name == "name":
             old = lists[params["list"]]["name"] if params["list"] else ""
-            value = state.field("name")
-            field = Widget("name", "field", "Name of the playlist", value=old if value is None else value)
             title = "Rename playlist" if params["list"] else "New playlist"
-            return Screen(title, (field, Widget("keep", "button", "Save")))
+            return Screen(title, (field(state, "name", "Name of the playlist", old), Widget("keep", "button", "Save")))
         if name == "timer":
             chosen = state.get("Music", "timer")
             return Screen("Sleep timer", tuple(Widget(f"time:{t}", "row", t, on=t == chosen) for t in TIMES))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..layout import Popup, Screen, Widget
 from .app import App
-from .common import next_id, tabs
+from .common import CANCEL, field, next_id, tabs
 
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ class Notes(App):
             notes = {i: note for i, note in data["notes"].items() if note["folder"] == folder}
             return Screen(folder, _rows(notes, data["order"]), actions=(Widget("new", "button", "New"),))
         if name == "new_folder":
-            field = Widget("name", "field", "Name", value=state.field("name") or "")
-            return Screen("New folder", (field,), actions=(Widget("save", "button", "Save"),))
+            return Screen("New folder", (field(state, "name", "Name"),), actions=(Widget("save", "button", "Save"),))
         if name == "folders":
             counts = [note["folder"] for note in data["notes"].values()]
             rows = tuple(
@@ -109,21 +108,20 @@ class Notes(App):
         return True
 
     def popup(self, state: PhoneState, name: str, params: dict[str, Any]) -> Popup:
-        cancel = Widget("cancel", "button", "Cancel")
         if name == "sort":
             buttons = tuple(Widget(f"order:{i}", "button", order) for i, order in enumerate(ORDERS))
-            return Popup("Sort notes", f"Now: {state.get('Notes', 'order')}", (*buttons, cancel))
+            return Popup("Sort notes", f"Now: {state.get('Notes', 'order')}", (*buttons, CANCEL))
         if name == "empty":
-            return Popup("Empty the bin?", "Its notes are lost.", (Widget("empty", "button", "Empty"), cancel))
+            return Popup("Empty the bin?", "Its notes are lost.", (Widget("empty", "button", "Empty"), CANCEL))
         if name == "deleted":
             buttons = (Widget("restore", "button", "Restore"), Widget("erase", "button", "Delete for good"))
-            return Popup(state.get("Notes", "bin", params["id"])["title"], "This note is deleted.", (*buttons, cancel))
+            return Popup(state.get("Notes", "bin", params["id"])["title"], "This note is deleted.", (*buttons, CANCEL))
         note = self._of(state, params["id"])
         if name == "menu":
             pin = Widget("pin", "button", "Unpin" if note["pinned"] else "Pin to top")
             buttons = (pin, Widget("move", "button", "Move"), Widget("delete", "button", "Delete"))
-            return Popup(note["title"], f"In {note['folder']}", (*buttons, cancel))
-        return Popup("Delete this note?", note["title"], (Widget("delete", "button", "Delete"), cancel))
+            return Popup(note["title"], f"In {note['folder']}", (*buttons, CANCEL))
+        return Popup("Delete this note?", note["title"], (Widget("delete", "button", "Delete"), CANCEL))
 
     def tap_popup(self, state: PhoneState, name: str, params: dict[str, Any], widget: str) -> None:
         if widget.startswith("order:"):
@@ -154,10 +152,7 @@ class Notes(App):
 
     def _note(self, state: PhoneState, note_id: str | None) -> Screen:
         note: dict[str, Any] = self._of(state, note_id) if note_id is not None else {"title": "", "text": ""}
-        fields = tuple(
-            Widget(name, "field", label, value=note[name] if state.field(name) is None else str(state.field(name)))
-            for name, label in (("title", "Title"), ("text", "Text"))
-        )
+        fields = (field(state, "title", "Title", note["title"]), field(state, "text", "Text", note["text"]))
         save = (Widget("save", "button", "Save"),)
         if note_id is None:
             return Screen("New note", fields, save)

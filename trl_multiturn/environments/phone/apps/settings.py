@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..layout import Popup, Screen, Widget
 from .app import App
-from .common import choices
+from .common import CANCEL, choices, field
 from .settings_pages import PAGES, SETTINGS, Setting
 
 
@@ -47,9 +47,8 @@ class Settings(App):
             setting = SETTINGS[params["key"]]
             return Screen(setting.label, choices(setting.options, data["values"][setting.key]))
         if name == "join":
-            field = Widget("password", "field", "Password", value=state.field("password") or "")
             title = data["networks"][params["id"]]["name"]
-            return Screen(title, (field,), actions=(Widget("join", "button", "Join"),))
+            return Screen(title, (field(state, "password", "Password"),), actions=(Widget("join", "button", "Join"),))
         body = [_row(SETTINGS[key], data["values"][key]) for key in SETTINGS if SETTINGS[key].page == name]
         body += [Widget(f"page:{p.name}", "row", p.label) for p in PAGES.values() if p.parent == name]
         if name == "wifi" and data["values"]["wifi"]:
@@ -60,9 +59,8 @@ class Settings(App):
                 for i, device in data["devices"].items()
             ]
         elif name == "about":
-            typed = state.field("phone_name")
-            value = data["phone_name"] if typed is None else typed
-            body += [Widget("phone_name", "field", "Name", value=value), Widget("version", "label", "Version 14")]
+            phone_name = field(state, "phone_name", "Name", data["phone_name"])
+            body += [phone_name, Widget("version", "label", "Version 14")]
             return Screen(PAGES[name].label, tuple(body), actions=(Widget("save", "button", "Save"),))
         elif name == "system":
             body.append(Widget("reset", "button", "Reset all settings"))
@@ -105,22 +103,21 @@ class Settings(App):
             state.show_popup("low_battery")
 
     def popup(self, state: PhoneState, name: str, params: dict[str, Any]) -> Popup:
-        cancel = Widget("cancel", "button", "Cancel")
         if name == "low_battery":
             later = Widget("cancel", "button", "Not now")
             return Popup("Battery low", "Use the battery saver?", (Widget("saver", "button", "Turn on"), later))
         if name == "reset":
-            return Popup("Reset all settings?", "You cannot undo this.", (Widget("reset", "button", "Reset"), cancel))
+            return Popup("Reset all settings?", "You cannot undo this.", (Widget("reset", "button", "Reset"), CANCEL))
         if name == "ask":
             label = "Turn on" if params["on"] else "Turn off"
             title = f"{label} {SETTINGS[params['key']].label}?"
-            return Popup(title, QUESTIONS[params["key"], params["on"]], (Widget("yes", "button", label), cancel))
+            return Popup(title, QUESTIONS[params["key"], params["on"]], (Widget("yes", "button", label), CANCEL))
         if name == "device":
             device = state.get("Settings", "devices", params["id"])
             label = "Unpair" if device["paired"] else "Pair"
-            return Popup(device["name"], f"{label} this device?", (Widget("pair", "button", label), cancel))
+            return Popup(device["name"], f"{label} this device?", (Widget("pair", "button", label), CANCEL))
         network = state.get("Settings", "networks", params["id"])
-        buttons = (Widget("connect", "button", "Connect"), Widget("forget", "button", "Forget"), cancel)
+        buttons = (Widget("connect", "button", "Connect"), Widget("forget", "button", "Forget"), CANCEL)
         return Popup(network["name"], "This network is saved.", buttons)
 
     def tap_popup(self, state: PhoneState, name: str, params: dict[str, Any], widget: str) -> None:

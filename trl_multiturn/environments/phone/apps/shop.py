@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..layout import Popup, Screen, Widget
 from .app import App
-from .common import listed, tabs, toggle
+from .common import field, listed, tabs, toggle
 
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Shop(App):
 
     def screen(self, state: PhoneState, name: str, params: dict[str, Any]) -> Screen:
         if name == "main":
-            search = Widget("search", "field", "Search products", value=state.field("search") or "")
+            search = field(state, "search", "Search products")
             deals = [_product_row(key, p) for key, p in state.get("Shop", "products").items() if p["deal"]]
             return Screen(
                 "Shop", (search, Widget("deals", "label", "Deals of the day"), *deals), tabs=tabs(TABS, name)

@@ -1,10 +1,12 @@
 """Templates of tasks in Alarms."""
 
 import random
+from functools import partial
 from typing import Any
 
 from ..apps.alarms import CITIES, REPEATS, SNOOZES, SOUNDS
 from ..task import Condition, Path, PhoneTask
+from .common import app_task
 
 
 LABELS = ("Work", "School run", "Gym", "Medicine", "Train", "Call home", "Bread oven", "Swimming", "Lessons", "Market")
@@ -45,8 +47,7 @@ def _pick(rng: random.Random) -> tuple[dict[str, Any], str, str]:
     return alarms, next(i for i, alarm in alarms.items() if alarm["time"] == wanted), wanted
 
 
-def _task(name: str, instruction: str, instruction_zh: str, **parts: Any) -> PhoneTask:
-    return PhoneTask(f"alarms.{name}", "Alarms", instruction, instruction_zh, apps=("Alarms",), **parts)
+_task = partial(app_task, "Alarms")
 
 
 def _new(rng: random.Random) -> tuple[dict[str, Any], str, Path]:

@@ -1,10 +1,12 @@
 """Tasks with hotels."""
 
 import random
+from functools import partial
 from typing import Any
 
 from ..apps.hotels import DAYS, FILTERS, NIGHTS
 from ..task import Condition, Path, PhoneTask
+from .common import app_task
 
 
 CITIES = ("Bern", "Bergen", "Basel", "Brest", "Bristol", "Lyon", "Leon", "Lucca", "Linz", "Porto", "Parma", "Padua")
@@ -69,15 +71,7 @@ class _Town:
         return (*self.setup, (("Hotels", "bookings"), bookings)), ("Hotels", "bookings", f"{self.key}:{self.room}")
 
 
-def _task(
-    name: str,
-    texts: tuple[str, str],
-    setup: tuple[tuple[Path, Any], ...],
-    goal: tuple[Condition, ...],
-    allowed: tuple[Path, ...] = (),
-    typed: tuple[str, ...] = (),
-) -> PhoneTask:
-    return PhoneTask(f"hotels.{name}", "Hotels", texts[0], texts[1], setup, goal, allowed, ("Hotels",), typed)
+_task = partial(app_task, "Hotels")
 
 
 def _book(name: str, town: _Town, texts: tuple[str, str], changed: dict[str, str]) -> PhoneTask:
@@ -86,7 +80,7 @@ def _book(name: str, town: _Town, texts: tuple[str, str], changed: dict[str, str
     wanted = {"day": DAYS[0], "nights": NIGHTS[0], **changed}
     goal = tuple(Condition((*path, key), "equals", value) for key, value in wanted.items())
     allowed = (path, *(("Hotels", "search", key) for key in changed))
-    return _task(name, texts, town.setup, goal, allowed, (town.city,))
+    return _task(name, *texts, town.setup, goal, allowed, (town.city,))
 
 
 def book(rng: random.Random) -> PhoneTask:
@@ -129,7 +123,7 @@ def dates(rng: random.Random) -> PhoneTask:
         f"Set the dates in Hotels to {DAYS[day]}, {NIGHTS[nights]}.",
         f"把Hotels里的日期设为{DAYS_ZH[day]}入住，住{nights + 1}晚。",
     )
-    return _task("dates", texts, _Town(rng).setup, goal, tuple(paths.values()))
+    return _task("dates", *texts, _Town(rng).setup, goal, tuple(paths.values()))
 
 
 def only(rng: random.Random) -> PhoneTask:
@@ -145,7 +139,7 @@ def only(rng: random.Random) -> PhoneTask:
         f"Show me hotels in {town.city} with the filter {FILTERS[offer]} in Hotels.",
         f"在Hotels里筛选{town.city}{FILTERS_ZH[offer]}的酒店。",
     )
-    return _task("only", texts, town.setup, goal, (path,), (town.city,))
+    return _task("only", *texts, town.setup, goal, (path,), (town.city,))
 
 
 def look(rng: random.Random) -> PhoneTask:
@@ -156,7 +150,7 @@ def look(rng: random.Random) -> PhoneTask:
         f"Open the page of {town.name} in {town.city} in Hotels.",
         f"在Hotels里打开{town.city}的{town.name}的页面。",
     )
-    return _task("look", texts, town.setup, goal, typed=(town.city,))
+    return _task("look", *texts, town.setup, goal, texts=(town.city,))
 
 
 def save(rng: random.Random) -> PhoneTask:
@@ -164,7 +158,7 @@ def save(rng: random.Random) -> PhoneTask:
     town = _Town(rng)
     path = ("Hotels", "saved", town.key)
     texts = (f"Save {town.name} ({town.city}) in Hotels.", f"在Hotels里收藏{town.city}的{town.name}。")
-    return _task("save", texts, town.setup, (Condition(path, "exists"),), (path,), (town.city,))
+    return _task("save", *texts, town.setup, (Condition(path, "exists"),), (path,), (town.city,))
 
 
 def unsave(rng: random.Random) -> PhoneTask:
@@ -173,7 +167,7 @@ def unsave(rng: random.Random) -> PhoneTask:
     path = ("Hotels", "saved", town.key)
     setup = (*town.setup, (("Hotels", "saved"), dict.fromkeys(town.some(rng), True)))
     texts = (f"Remove {town.name} from the saved hotels in Hotels.", f"在Hotels里取消收藏{town.name}。")
-    return _task("unsave", texts, setup, (Condition(path, "absent"),), (path,))
+    return _task("unsave", *texts, setup, (Condition(path, "absent"),), (path,))
 
 
 def cancel(rng: random.Random) -> PhoneTask:
@@ -181,7 +175,7 @@ def cancel(rng: random.Random) -> PhoneTask:
     town = _Town(rng)
     setup, path = town.booked(rng)
     texts = (f"Cancel my booking at {town.name} in Hotels.", f"在Hotels里取消{town.name}的预订。")
-    return _task("cancel", texts, setup, (Condition(path, "absent"),), (path,))
+    return _task("cancel", *texts, setup, (Condition(path, "absent"),), (path,))
 
 
 def late(rng: random.Random) -> PhoneTask:
@@ -193,7 +187,7 @@ def late(rng: random.Random) -> PhoneTask:
         f"Turn on late check-out for my stay at {town.name} in Hotels.",
         f"在Hotels里为{town.name}的预订打开延迟退房。",
     )
-    return _task("late", texts, setup, (Condition(path, "equals", True),), (path,))
+    return _task("late", *texts, setup, (Condition(path, "equals", True),), (path,))
 
 
 def forget(rng: random.Random) -> PhoneTask:
@@ -207,7 +201,7 @@ def forget(rng: random.Random) -> PhoneTask:
         f"在Hotels里取消{town.name}的预订，并取消收藏该酒店。",
     )
     goal = (Condition(path, "absent"), Condition(saved, "absent"))
-    return _task("forget", texts, setup, goal, (path, saved))
+    return _task("forget", *texts, setup, goal, (path, saved))
 
 
 TEMPLATES = {

@@ -1,11 +1,13 @@
 """Tasks with live streams."""
 
 import random
+from functools import partial
 from typing import Any
 
 from ..apps.live import CATEGORIES, GIFTS
 from ..apps.live import SECTIONS as SECTION_TABS
 from ..task import Condition, Path, PhoneTask
+from .common import app_task
 
 
 SECTIONS = dict(SECTION_TABS)
@@ -85,15 +87,7 @@ class _Hosts:
         return (*self.setup, (("Live", "following"), dict.fromkeys(keys, True)))
 
 
-def _task(
-    name: str,
-    texts: tuple[str, str],
-    setup: tuple[tuple[Path, Any], ...],
-    goal: tuple[Condition, ...],
-    allowed: tuple[Path, ...] = (),
-    typed: tuple[str, ...] = (),
-) -> PhoneTask:
-    return PhoneTask(f"live.{name}", "Live", texts[0], texts[1], setup, goal, allowed, ("Live",), typed)
+_task = partial(app_task, "Live")
 
 
 def follow_vip(rng: random.Random) -> PhoneTask:
@@ -104,7 +98,7 @@ def follow_vip(rng: random.Random) -> PhoneTask:
         f"In Live, follow the Super VIP host under {hosts.category}, {SECTIONS[hosts.section]}.",
         f"在Live里打开{CATEGORIES_ZH[hosts.category]}的{SECTIONS_ZH[hosts.section]}，关注其中的超级VIP主播。",
     )
-    return _task("follow_vip", texts, hosts.setup, (Condition(path, "exists"),), (path,))
+    return _task("follow_vip", *texts, hosts.setup, (Condition(path, "exists"),), (path,))
 
 
 def follow_most(rng: random.Random) -> PhoneTask:
@@ -115,7 +109,7 @@ def follow_most(rng: random.Random) -> PhoneTask:
         f"Follow the most watched host under {hosts.category}, {SECTIONS[hosts.section]} in Live.",
         f"在Live里关注{CATEGORIES_ZH[hosts.category]}{SECTIONS_ZH[hosts.section]}中观看人数最多的主播。",
     )
-    return _task("follow_most", texts, hosts.setup, (Condition(path, "exists"),), (path,))
+    return _task("follow_most", *texts, hosts.setup, (Condition(path, "exists"),), (path,))
 
 
 def follow(rng: random.Random) -> PhoneTask:
@@ -123,7 +117,7 @@ def follow(rng: random.Random) -> PhoneTask:
     hosts = _Hosts(rng, live=False)
     path = ("Live", "following", hosts.key)
     texts = (f"Follow the host {hosts.name} in Live.", f"在Live里关注主播{hosts.name}。")
-    return _task("follow", texts, hosts.setup, (Condition(path, "exists"),), (path,), (hosts.name,))
+    return _task("follow", *texts, hosts.setup, (Condition(path, "exists"),), (path,), (hosts.name,))
 
 
 def unfollow(rng: random.Random) -> PhoneTask:
@@ -131,7 +125,7 @@ def unfollow(rng: random.Random) -> PhoneTask:
     hosts = _Hosts(rng, live=False)
     path = ("Live", "following", hosts.key)
     texts = (f"Stop following {hosts.name} in Live.", f"在Live里取消关注{hosts.name}。")
-    return _task("unfollow", texts, hosts.followed(rng), (Condition(path, "absent"),), (path,))
+    return _task("unfollow", *texts, hosts.followed(rng), (Condition(path, "absent"),), (path,))
 
 
 def remind(rng: random.Random) -> PhoneTask:
@@ -142,7 +136,7 @@ def remind(rng: random.Random) -> PhoneTask:
         f"Turn on reminders for streams of {hosts.name}, whom I follow in Live.",
         f"在Live里为我关注的{hosts.name}打开开播提醒。",
     )
-    return _task("remind", texts, hosts.followed(rng), (Condition(path, "exists"),), (path,))
+    return _task("remind", *texts, hosts.followed(rng), (Condition(path, "exists"),), (path,))
 
 
 def block(rng: random.Random) -> PhoneTask:
@@ -150,7 +144,7 @@ def block(rng: random.Random) -> PhoneTask:
     hosts = _Hosts(rng, live=False)
     path = ("Live", "blocked", hosts.key)
     texts = (f"Block the host {hosts.name} in Live.", f"在Live里拉黑主播{hosts.name}。")
-    return _task("block", texts, hosts.setup, (Condition(path, "exists"),), (path,), (hosts.name,))
+    return _task("block", *texts, hosts.setup, (Condition(path, "exists"),), (path,), (hosts.name,))
 
 
 def mute(rng: random.Random) -> PhoneTask:
@@ -161,7 +155,7 @@ def mute(rng: random.Random) -> PhoneTask:
         f"Mute the chat in the stream of {hosts.name} ({hosts.category}, {SECTIONS[hosts.section]}) in Live.",
         f"在Live里把{hosts.name}直播间的聊天静音({CATEGORIES_ZH[hosts.category]}，{SECTIONS_ZH[hosts.section]})。",
     )
-    return _task("mute", texts, hosts.setup, (Condition(path, "exists"),), (path,))
+    return _task("mute", *texts, hosts.setup, (Condition(path, "exists"),), (path,))
 
 
 def gift(rng: random.Random) -> PhoneTask:
@@ -174,7 +168,7 @@ def gift(rng: random.Random) -> PhoneTask:
         f"在Live里送给{hosts.name}一个{GIFTS_ZH[name]}，直播间在{CATEGORIES_ZH[hosts.category]}的{SECTIONS_ZH[hosts.section]}里。",
     )
     allowed = (path, ("Live", "coins"))
-    return _task("gift", texts, hosts.setup, (Condition(path, "equals", 1),), allowed)
+    return _task("gift", *texts, hosts.setup, (Condition(path, "equals", 1),), allowed)
 
 
 def watch(rng: random.Random) -> PhoneTask:
@@ -188,7 +182,7 @@ def watch(rng: random.Random) -> PhoneTask:
         f"Open the stream with the most viewers under {hosts.category}, {SECTIONS[hosts.section]} in Live.",
         f"在Live里打开{CATEGORIES_ZH[hosts.category]}{SECTIONS_ZH[hosts.section]}中观看人数最多的直播间。",
     )
-    return _task("watch", texts, hosts.setup, goal)
+    return _task("watch", *texts, hosts.setup, goal)
 
 
 def saver(rng: random.Random) -> PhoneTask:
@@ -201,7 +195,7 @@ def saver(rng: random.Random) -> PhoneTask:
         f"在Live里{'打开' if on else '关闭'}省流量模式。",
     )
     setup = (*hosts.setup, (path, not on))
-    return _task("saver", texts, setup, (Condition(path, "equals", on),), (path,))
+    return _task("saver", *texts, setup, (Condition(path, "equals", on),), (path,))
 
 
 TEMPLATES = {

@@ -1,9 +1,11 @@
 """Templates of tasks in Messages."""
 
 import random
+from functools import partial
 from typing import Any
 
 from ..task import Condition, Path, PhoneTask
+from .common import app_task
 
 
 # Pairs of names that are easily taken for each other.
@@ -87,8 +89,7 @@ class _Phone:
         return {"messages": messages, "pinned": False, "muted": False, "archived": False}
 
 
-def _task(name: str, instruction: str, instruction_zh: str, **parts: Any) -> PhoneTask:
-    return PhoneTask(f"messages.{name}", "Messages", instruction, instruction_zh, apps=("Messages",), **parts)
+_task = partial(app_task, "Messages")
 
 
 def _sent(contact: str, text: str) -> Condition:
@@ -277,7 +278,6 @@ def _open(rng: random.Random) -> PhoneTask:
         f"打开与{phone.name}的聊天。",
         setup=phone.setup(rng),
         goal=goal,
-        allowed=(),
     )
 
 

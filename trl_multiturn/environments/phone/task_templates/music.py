@@ -1,10 +1,12 @@
 """Tasks with music."""
 
 import random
+from functools import partial
 from typing import Any
 
 from ..apps.music import MODES, TIMES
 from ..task import Condition, Path, PhoneTask
+from .common import app_task
 
 
 FAMILIES = (
@@ -81,15 +83,7 @@ class _Library:
         return (("Music", "songs"), self.songs), (("Music", "lists"), self.lists)
 
 
-def _task(
-    name: str,
-    texts: tuple[str, str],
-    setup: tuple[tuple[Path, Any], ...],
-    goal: tuple[Condition, ...],
-    allowed: tuple[Path, ...],
-    typed: tuple[str, ...] = (),
-) -> PhoneTask:
-    return PhoneTask(f"music.{name}", "Music", texts[0], texts[1], setup, goal, allowed, ("Music",), typed)
+_task = partial(app_task, "Music")
 
 
 _PLAYING: Path = ("Music", "playing")
@@ -99,7 +93,7 @@ def play(rng: random.Random) -> PhoneTask:
     """Play a song."""
     library = _Library(rng)
     texts = (f"Play {library.title} in Music.", f"在Music里播放{library.title}。")
-    return _task("play", texts, library.setup, (Condition(_PLAYING, "equals", library.key),), (_PLAYING,))
+    return _task("play", *texts, library.setup, (Condition(_PLAYING, "equals", library.key),), (_PLAYING,))
 
 
 def stop(rng: random.Random) -> PhoneTask:
@@ -107,7 +101,7 @@ def stop(rng: random.Random) -> PhoneTask:
     library = _Library(rng)
     texts = (f"Stop {library.title}, which is playing in Music.", f"停止Music里正在播放的{library.title}。")
     setup = (*library.setup, (_PLAYING, library.key))
-    return _task("stop", texts, setup, (Condition(_PLAYING, "equals", ""),), (_PLAYING,))
+    return _task("stop", *texts, setup, (Condition(_PLAYING, "equals", ""),), (_PLAYING,))
 
 
 def mode(rng: random.Random) -> PhoneTask:
@@ -119,7 +113,7 @@ def mode(rng: random.Random) -> PhoneTask:
         f"Play {library.title} in Music with {MODES[name]} on.",
         f"在Music里播放{library.title}，并打开{MODES_ZH[name]}。",
     )
-    return _task("mode", texts, library.setup, goal, (_PLAYING, path))
+    return _task("mode", *texts, library.setup, goal, (_PLAYING, path))
 
 
 def like(rng: random.Random) -> PhoneTask:
@@ -128,7 +122,7 @@ def like(rng: random.Random) -> PhoneTask:
     path = ("Music", "liked", library.key)
     texts = (f"Like the song {library.title} in Music.", f"在Music里喜欢歌曲{library.title}。")
     allowed = (path, _PLAYING)
-    return _task("like", texts, library.setup, (Condition(path, "exists"),), allowed)
+    return _task("like", *texts, library.setup, (Condition(path, "exists"),), allowed)
 
 
 def unlike(rng: random.Random) -> PhoneTask:
@@ -140,7 +134,7 @@ def unlike(rng: random.Random) -> PhoneTask:
         f"Take {library.title} off my liked songs in Music without playing it.",
         f"在Music里把{library.title}从喜欢的歌曲中移除，不要播放它。",
     )
-    return _task("unlike", texts, setup, (Condition(path, "absent"),), (path,))
+    return _task("unlike", *texts, setup, (Condition(path, "absent"),), (path,))
 
 
 def add(rng: random.Random) -> PhoneTask:
@@ -151,7 +145,7 @@ def add(rng: random.Random) -> PhoneTask:
         f"Add the song {library.title} to the playlist {library.list_name} in Music.",
         f"在Music里把歌曲{library.title}加入歌单{library.list_name}。",
     )
-    return _task("add", texts, library.setup, (Condition(path, "exists"),), (path,))
+    return _task("add", *texts, library.setup, (Condition(path, "exists"),), (path,))
 
 
 def take(rng: random.Random) -> PhoneTask:
@@ -163,7 +157,7 @@ def take(rng: random.Random) -> PhoneTask:
         f"Remove {library.title} from the playlist {library.list_name} in Music.",
         f"在Music里把{library.title}从歌单{library.list_name}中移除。",
     )
-    return _task("take", texts, library.setup, (Condition(path, "absent"),), (path,))
+    return _task("take", *texts, library.setup, (Condition(path, "absent"),), (path,))
 
 
 def new(rng: random.Random) -> PhoneTask:
@@ -171,7 +165,7 @@ def new(rng: random.Random) -> PhoneTask:
     library, name = _Library(rng), rng.choice(NEW_NAMES)
     path = ("Music", "lists", f"new-{name}")
     texts = (f"Make a new playlist called {name} in Music.", f"在Music里新建歌单{name}。")
-    return _task("new", texts, library.setup, (Condition(path, "exists"),), (path,), (name,))
+    return _task("new", *texts, library.setup, (Condition(path, "exists"),), (path,), (name,))
 
 
 def rename(rng: random.Random) -> PhoneTask:
@@ -182,7 +176,7 @@ def rename(rng: random.Random) -> PhoneTask:
         f"Rename the playlist {library.list_name} in Music to {name}.",
         f"把Music里的歌单{library.list_name}改名为{name}。",
     )
-    return _task("rename", texts, library.setup, (Condition(path, "equals", name),), (path,), (name,))
+    return _task("rename", *texts, library.setup, (Condition(path, "equals", name),), (path,), (name,))
 
 
 def delete(rng: random.Random) -> PhoneTask:
@@ -190,7 +184,7 @@ def delete(rng: random.Random) -> PhoneTask:
     library = _Library(rng)
     path = ("Music", "lists", library.list)
     texts = (f"Delete the playlist {library.list_name} in Music.", f"删除Music里的歌单{library.list_name}。")
-    return _task("delete", texts, library.setup, (Condition(path, "absent"),), (path,))
+    return _task("delete", *texts, library.setup, (Condition(path, "absent"),), (path,))
 
 
 def timer(rng: random.Random) -> PhoneTask:
@@ -203,7 +197,7 @@ def timer(rng: random.Random) -> PhoneTask:
         f"把Music的睡眠定时从{TIMES_ZH[before]}改为{TIMES_ZH[after]}。",
     )
     setup = (*library.setup, (path, TIMES[before]))
-    return _task("timer", texts, setup, (Condition(path, "equals", TIMES[after]),), (path,))
+    return _task("timer", *texts, setup, (Condition(path, "equals", TIMES[after]),), (path,))
 
 
 TEMPLATES = {

@@ -1,10 +1,12 @@
 """Templates of tasks in Notes."""
 
 import random
+from functools import partial
 from typing import Any
 
 from ..apps.notes import ORDERS
 from ..task import Condition, Path, PhoneTask
+from .common import app_task
 
 
 TITLES = (
@@ -66,8 +68,7 @@ def _pick(rng: random.Random) -> tuple[dict[str, Any], str, str]:
     return notes, next(i for i, note in notes.items() if note["title"] == title), title
 
 
-def _task(name: str, instruction: str, instruction_zh: str, **parts: Any) -> PhoneTask:
-    return PhoneTask(f"notes.{name}", "Notes", instruction, instruction_zh, apps=("Notes",), **parts)
+_task = partial(app_task, "Notes")
 
 
 def _open(rng: random.Random) -> PhoneTask:
@@ -79,7 +80,6 @@ def _open(rng: random.Random) -> PhoneTask:
         f"打开便签“{title}”。",
         setup=((_NOTES, notes),),
         goal=(*goal, Condition(("ui", "params", "id"), "equals", note)),
-        allowed=(),
     )
 
 

@@ -1,11 +1,13 @@
 """Templates of tasks in Settings."""
 
 import random
+from functools import partial
 from typing import Any
 
 from ..apps.common import APP_NAMES
 from ..apps.settings_pages import PAGES, SETTINGS, Setting
 from ..task import Condition, Path, PhoneTask
+from .common import app_task
 
 
 NETWORKS = ("Harbour", "Linden", "Library", "Studio 12", "Old mill", "Terrace", "Rooftop", "North wing")
@@ -28,8 +30,7 @@ _OPTIONS_ZH = {
 }
 
 
-def _task(name: str, instruction: str, instruction_zh: str, **parts: Any) -> PhoneTask:
-    return PhoneTask(f"settings.{name}", "Settings", instruction, instruction_zh, apps=("Settings",), **parts)
+_task = partial(app_task, "Settings")
 
 
 def _battery(rng: random.Random) -> tuple[Path, Any]:
@@ -108,13 +109,13 @@ def _notifications(rng: random.Random) -> PhoneTask:
     )
 
 
-def _networks(rng: random.Random) -> tuple[dict[str, Any], str, str]:
+def _networks(rng: random.Random, saved: bool = False) -> tuple[dict[str, Any], str, str]:
     """Networks of which the first is connected, and the id and name of another that has a near namesake."""
     name, other, connected = rng.sample(NETWORKS, 3)
     names = [name, f"{name} guest", other]
     rng.shuffle(names)
     networks = {
-        str(i): {"name": each, "password": rng.choice(PASSWORDS), "saved": i == 1}
+        str(i): {"name": each, "password": rng.choice(PASSWORDS), "saved": saved or i == 1}
         for i, each in enumerate([connected, *names], 1)
     }
     wanted = rng.choice((name, f"{name} guest"))
@@ -136,9 +137,7 @@ def _join(rng: random.Random) -> PhoneTask:
 
 
 def _switch_network(rng: random.Random) -> PhoneTask:
-    networks, network, name = _networks(rng)
-    for entry in networks.values():
-        entry["saved"] = True
+    networks, network, name = _networks(rng, saved=True)
     return _task(
         "switch_network",
         f"Use the Wi-Fi network '{name}' now.",
@@ -150,9 +149,7 @@ def _switch_network(rng: random.Random) -> PhoneTask:
 
 
 def _forget(rng: random.Random) -> PhoneTask:
-    networks, network, name = _networks(rng)
-    for entry in networks.values():
-        entry["saved"] = True
+    networks, network, name = _networks(rng, saved=True)
     return _task(
         "forget",
         f"Make the phone forget the Wi-Fi network '{name}'.",
@@ -212,7 +209,6 @@ def _open_page(rng: random.Random) -> PhoneTask:
             Condition(("ui", "app"), "equals", "Settings"),
             Condition(("ui", "screen"), "equals", page.name),
         ),
-        allowed=(),
     )
 
 

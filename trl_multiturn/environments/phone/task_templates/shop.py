@@ -1,9 +1,11 @@
 """Tasks in the shop."""
 
 import random
+from functools import partial
 from typing import Any
 
 from ..task import Condition, Path, PhoneTask
+from .common import app_task
 
 
 SIZES = ("38", "40", "42", "44")
@@ -72,9 +74,9 @@ class _Shelf:
             cart[f"{key}:{option}"] = {"product": key, "option": option, "count": rng.randint(1, 3)}
         return cart
 
-    def orders(self, rng: random.Random, status: str) -> dict[str, dict[str, Any]]:
-        """Orders of some products: the one that the task is about with a status, others with any."""
-        return {
+    def ordered(self, rng: random.Random, status: str) -> tuple[tuple[tuple[Path, Any], ...], Path]:
+        """A start with orders, the product's with this status and others with any, and the path of that status."""
+        orders = {
             f"o{i}": {
                 "name": self.products[key]["name"],
                 "price": self.products[key]["price"],
@@ -82,17 +84,11 @@ class _Shelf:
             }
             for i, key in enumerate(self.some(rng))
         }
+        number = next(number for number, order in orders.items() if order["name"] == self.name)
+        return (*self.setup, (("Shop", "orders"), orders)), ("Shop", "orders", number, "status")
 
 
-def _task(
-    name: str,
-    texts: tuple[str, str],
-    setup: tuple[tuple[Path, Any], ...],
-    goal: tuple[Condition, ...],
-    allowed: tuple[Path, ...] = (),
-    typed: tuple[str, ...] = (),
-) -> PhoneTask:
-    return PhoneTask(f"shop.{name}", "Shop", texts[0], texts[1], setup, goal, allowed, ("Shop",), typed)
+_task = partial(app_task, "Shop")
 
 
 def add(rng: random.Random) -> PhoneTask:
@@ -103,7 +99,7 @@ def add(rng: random.Random) -> PhoneTask:
         f"Put one {shelf.name} ({shelf.option}) into the cart in Shop.",
         f"在Shop里把一件{shelf.name}({shelf.option})放进购物车。",
     )
-    return _task("add", texts, shelf.setup, (Condition((*path, "count"), "equals", 1),), (path,), (shelf.name,))
+    return _task("add", *texts, shelf.setup, (Condition((*path, "count"), "equals", 1),), (path,), (shelf.name,))
 
 
 def add_two(rng: random.Random) -> PhoneTask:
@@ -115,7 +111,7 @@ def add_two(rng: random.Random) -> PhoneTask:
         f"在Shop里把{count}件{shelf.name}加入购物车。",
     )
     return _task(
-        "add_two", texts, shelf.setup, (Condition((*path, "count"), "equals", count),), (path,), (shelf.name,)
+        "add_two", *texts, shelf.setup, (Condition((*path, "count"), "equals", count),), (path,), (shelf.name,)
     )
 
 
@@ -124,7 +120,7 @@ def save(rng: random.Random) -> PhoneTask:
     shelf = _Shelf(rng)
     path = ("Shop", "saved", shelf.key)
     texts = (f"Save the product {shelf.name} in Shop.", f"在Shop里收藏商品{shelf.name}。")
-    return _task("save", texts, shelf.setup, (Condition(path, "exists"),), (path,), (shelf.name,))
+    return _task("save", *texts, shelf.setup, (Condition(path, "exists"),), (path,), (shelf.name,))
 
 
 def unsave(rng: random.Random) -> PhoneTask:
@@ -133,7 +129,7 @@ def unsave(rng: random.Random) -> PhoneTask:
     path = ("Shop", "saved", shelf.key)
     setup = (*shelf.setup, (("Shop", "saved"), dict.fromkeys(shelf.some(rng, 3), True)))
     texts = (f"{shelf.name} should no longer be saved in Shop.", f"在Shop里取消收藏{shelf.name}。")
-    return _task("unsave", texts, setup, (Condition(path, "absent"),), (path,))
+    return _task("unsave", *texts, setup, (Condition(path, "absent"),), (path,))
 
 
 def look(rng: random.Random) -> PhoneTask:
@@ -144,7 +140,7 @@ def look(rng: random.Random) -> PhoneTask:
         Condition(("ui", "params", "product"), "equals", shelf.key),
     )
     texts = (f"Show me the page of {shelf.name} in Shop.", f"在Shop里打开{shelf.name}的商品页。")
-    return _task("look", texts, shelf.setup, goal, typed=(shelf.name,))
+    return _task("look", *texts, shelf.setup, goal, texts=(shelf.name,))
 
 
 def reviews(rng: random.Random) -> PhoneTask:
@@ -157,7 +153,7 @@ def reviews(rng: random.Random) -> PhoneTask:
         Condition(("ui", "params", "product"), "equals", shelf.key),
     )
     texts = (f"Open the reviews of my saved {shelf.name} in Shop.", f"在Shop里查看我收藏的{shelf.name}的评价。")
-    return _task("reviews", texts, setup, goal)
+    return _task("reviews", *texts, setup, goal)
 
 
 def count(rng: random.Random) -> PhoneTask:
@@ -172,7 +168,7 @@ def count(rng: random.Random) -> PhoneTask:
         f"把Shop购物车里{shelf.name}的数量改成{wanted}。",
     )
     setup = (*shelf.setup, (("Shop", "cart"), cart))
-    return _task("count", texts, setup, (Condition((*path, "count"), "equals", wanted),), (path,))
+    return _task("count", *texts, setup, (Condition((*path, "count"), "equals", wanted),), (path,))
 
 
 def uncart(rng: random.Random) -> PhoneTask:
@@ -181,7 +177,7 @@ def uncart(rng: random.Random) -> PhoneTask:
     path = ("Shop", "cart", f"{shelf.key}:{shelf.option}")
     setup = (*shelf.setup, (("Shop", "cart"), shelf.cart(rng)))
     texts = (f"Take {shelf.name} out of the cart in Shop.", f"把{shelf.name}从Shop的购物车里移除。")
-    return _task("uncart", texts, setup, (Condition(path, "absent"),), (path,))
+    return _task("uncart", *texts, setup, (Condition(path, "absent"),), (path,))
 
 
 def order(rng: random.Random) -> PhoneTask:
@@ -196,30 +192,26 @@ def order(rng: random.Random) -> PhoneTask:
         f"下单购买Shop购物车里的{number}件{shelf.name}。",
     )
     allowed = (("Shop", "orders", f"new-{key}"), ("Shop", "cart", key))
-    return _task("order", texts, (*shelf.setup, (("Shop", "cart"), {key: item})), goal, allowed)
+    return _task("order", *texts, (*shelf.setup, (("Shop", "cart"), {key: item})), goal, allowed)
 
 
 def cancel(rng: random.Random) -> PhoneTask:
     """Cancel an open order."""
     shelf = _Shelf(rng)
-    orders = shelf.orders(rng, "Open")
-    path = ("Shop", "orders", _order_of(orders, shelf.name), "status")
+    setup, path = shelf.ordered(rng, "Open")
     texts = (f"Cancel my order of {shelf.name} in Shop.", f"在Shop里取消{shelf.name}的订单。")
-    setup = (*shelf.setup, (("Shop", "orders"), orders))
-    return _task("cancel", texts, setup, (Condition(path, "equals", "Cancelled"),), (path,))
+    return _task("cancel", *texts, setup, (Condition(path, "equals", "Cancelled"),), (path,))
 
 
 def received(rng: random.Random) -> PhoneTask:
     """Confirm that an order has come."""
     shelf = _Shelf(rng)
-    orders = shelf.orders(rng, "Shipped")
-    path = ("Shop", "orders", _order_of(orders, shelf.name), "status")
+    setup, path = shelf.ordered(rng, "Shipped")
     texts = (
         f"{shelf.name} has arrived: confirm the receipt in Shop.",
         f"{shelf.name}已经到货，请在Shop里确认收货。",
     )
-    setup = (*shelf.setup, (("Shop", "orders"), orders))
-    return _task("received", texts, setup, (Condition(path, "equals", "Received"),), (path,))
+    return _task("received", *texts, setup, (Condition(path, "equals", "Received"),), (path,))
 
 
 def coupon(rng: random.Random) -> PhoneTask:
@@ -232,11 +224,7 @@ def coupon(rng: random.Random) -> PhoneTask:
         f"Claim the coupon in Shop, then save {shelf.name} there.",
         f"在Shop里领取优惠券，然后收藏{shelf.name}。",
     )
-    return _task("coupon", texts, setup, goal, (path, ("Shop", "coupon")), (shelf.name,))
-
-
-def _order_of(orders: dict[str, dict[str, Any]], name: str) -> str:
-    return next(key for key, order in orders.items() if order["name"] == name)
+    return _task("coupon", *texts, setup, goal, (path, ("Shop", "coupon")), (shelf.name,))
 
 
 TEMPLATES = {

@@ -1,5 +1,6 @@
 """What carries out actions on a phone and shows its screen: [`PhoneBackend`], and [`StateBackend`], which is Python alone."""
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from PIL import Image
@@ -79,7 +80,69 @@ class PhoneBackend(Protocol):
         """Give up what the backend holds: a page of a browser, for instance."""
 
 
-class StateBackend:
+class SimulatedPhone(ABC):
+    """
+    A phone whose state is a [`PhoneState`], whatever draws and touches it. What an action comes to is decided here, so that it is
+    the same for all.
+    """
+
+    size = (WIDTH, HEIGHT)
+
+    def __init__(self) -> None:
+        self._state: PhoneState | None = None
+
+    @property
+    def state(self) -> PhoneState:
+        """State of the phone."""
+        if self._state is None:
+            raise RuntimeError("The phone must be reset before it is used.")
+        return self._state
+
+    def reset(self, state: PhoneState | None) -> None:
+        """Start an episode in a state."""
+        if state is None:
+            raise ValueError("`state` must be given: a simulated phone has no other.")
+        self._state = state
+
+    def perform(self, action: Action) -> str:
+        """Carry out an action: see [`PhoneBackend.perform`]."""
+        if action.action in ("click", "long_press"):
+            changed = self._press(point(action), is_long_press(action))
+        elif action.action == "swipe":
+            changed = self._swipe(point(action), point(action, "coordinate2"), action.direction in ("up", "down"))
+        elif action.action == "type":
+            check_focus(self.state)
+            changed = self._type(action.text or "")
+        elif is_enter(action):
+            changed = self._enter()
+        elif action.action == "key" and key_of(action) == "backspace":
+            changed = self._delete_character()
+        else:
+            changed = system_action(self.state, action)
+        return "" if changed else NOTHING
+
+    @abstractmethod
+    def _press(self, where: tuple[int, int], long: bool) -> bool:
+        """Tap or hold a point; `False` if nothing changed, as for all of these."""
+
+    @abstractmethod
+    def _swipe(self, start: tuple[int, int], end: tuple[int, int], vertical: bool) -> bool:
+        """Draw a finger over the screen."""
+
+    @abstractmethod
+    def _type(self, text: str) -> bool:
+        """Type into the field that has the focus."""
+
+    @abstractmethod
+    def _enter(self) -> bool:
+        """Press Enter."""
+
+    @abstractmethod
+    def _delete_character(self) -> bool:
+        """Press Backspace."""
+
+
+class StateBackend(SimulatedPhone):
     """
     A phone that is a [`PhoneState`] and nothing else, its screen drawn with Pillow. Fast, and the same on every machine.
 
@@ -99,55 +162,35 @@ class StateBackend:
     ```
     """
 
-    size = (WIDTH, HEIGHT)
-
     def __init__(self, font: str | None = None) -> None:
+        super().__init__()
         self._font = font
-        self._state: PhoneState | None = None
-
-    @property
-    def state(self) -> PhoneState:
-        """State of the phone."""
-        if self._state is None:
-            raise RuntimeError("The phone must be reset before it is used.")
-        return self._state
-
-    def reset(self, state: PhoneState | None) -> None:
-        """Start an episode in a state."""
-        if state is None:
-            raise ValueError("`state` must be given: this phone is nothing but its state.")
-        self._state = state
 
     def screenshot(self) -> Image.Image:
         """What the screen shows now."""
         return render(self.state, font=self._font)
 
-    def perform(self, action: Action) -> str:
-        """Carry out an action: see [`PhoneBackend.perform`]."""
-        state = self.state
-        if action.action in ("click", "long_press"):
-            x, y = point(action)
-            widget = widget_at(state.screen(), state.scroll, x, y)
-            press = state.long_press if is_long_press(action) else state.tap
-            changed = press(widget.id if widget is not None else "")
-        elif action.action == "swipe":
-            start, end = point(action), point(action, "coordinate2")
-            in_body = body_box(state.screen()).contains(*start)
-            # The finger moves the body along: upwards to see later lines.
-            changed = state.scroll_by(start[1] - end[1] if in_body and action.direction in ("up", "down") else 0)
-        elif action.action == "type":
-            check_focus(state)
-            changed = state.type_text(action.text or "")
-        elif action.action == "key" and key_of(action) == "backspace":
-            changed = state.delete_character()
-        elif is_enter(action):
-            changed = state.enter()
-        else:
-            changed = system_action(state, action)
-        return "" if changed else NOTHING
-
     def close(self) -> None:
         """Nothing to give up."""
+
+    def _press(self, where: tuple[int, int], long: bool) -> bool:
+        widget = widget_at(self.state.screen(), self.state.scroll, *where)
+        press = self.state.long_press if long else self.state.tap
+        return press(widget.id if widget is not None else "")
+
+    def _swipe(self, start: tuple[int, int], end: tuple[int, int], vertical: bool) -> bool:
+        in_body = body_box(self.state.screen()).contains(*start)
+        # The finger moves the body along: upwards to see later lines.
+        return self.state.scroll_by(start[1] - end[1] if in_body and vertical else 0)
+
+    def _type(self, text: str) -> bool:
+        return self.state.type_text(text)
+
+    def _enter(self) -> bool:
+        return self.state.enter()
+
+    def _delete_character(self) -> bool:
+        return self.state.delete_character()
 
 
 # --- what all backends have in common

@@ -2,6 +2,8 @@
 
 import asyncio
 import atexit
+import base64
+import io
 import logging
 import os
 import shutil
@@ -10,6 +12,8 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
+
+from PIL import Image
 
 from ..lost import EnvironmentLostError
 from ..requirements import require
@@ -266,6 +270,14 @@ class BrowserPage:
             self._lost = True
             raise
 
+    def screenshot(self) -> Image.Image:
+        """What the page shows, in RGB."""
+
+        async def work(_: Any, session: Any) -> dict[str, Any]:
+            return await session.send("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})
+
+        return Image.open(io.BytesIO(base64.b64decode(self.run(work)["data"]))).convert("RGB")
+
     def close(self) -> None:
         """Close the page."""
         self._close()
@@ -307,12 +319,6 @@ async def drag(session: Any, start: tuple[int, int], across: int, along: int) ->
 async def _touch(session: Any, kind: str, seconds: float, *points: tuple[int, int]) -> None:
     touches = [{"x": x, "y": y} for x, y in points]
     await session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches, "timestamp": seconds})
-
-
-async def screenshot_png(session: Any) -> str:
-    """What a page shows, as PNG in base64."""
-    shot = await session.send("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})
-    return shot["data"]
 
 
 def _sign(value: int) -> int:

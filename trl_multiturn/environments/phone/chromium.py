@@ -1,8 +1,7 @@
 """[`ChromiumBackend`]: the phone's screen as a page of headless Chromium, which is touched and typed into for real."""
 
-import base64
-import io
 import logging
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Any
 
@@ -10,30 +9,21 @@ from PIL import Image
 
 from ..lost import EnvironmentLostError
 from .actions import Action
-from .backend import (
-    LONG_PRESS_SECONDS,
-    NOTHING,
-    check_focus,
-    is_enter,
-    is_long_press,
-    key_of,
-    point,
-    system_action,
-)
-from .browser import Browser, BrowserPage, drag, screenshot_png, tap
+from .backend import LONG_PRESS_SECONDS, SimulatedPhone
+from .browser import Browser, BrowserPage, drag, tap
 from .chromium_page import PAGE
-from .layout import HEIGHT, LINE, WIDTH, Box, Widget, body_box, body_boxes, place_parts, popup_box
+from .layout import LINE, WIDTH, Box, Widget, body_box, body_boxes, place_parts, popup_box
 from .pillow_renderer import scroll_bar, tile_colour, toast_box
 from .state import PhoneState
 
 
 logger = logging.getLogger(__name__)
 
-# How long a page may take to report a touch, in milliseconds.
-REPORT_MILLISECONDS = 2000
+# How long a page may take to report a touch, in milliseconds: on a busy machine that takes much longer than usual.
+REPORT_MILLISECONDS = 10_000
 
 
-class ChromiumBackend:
+class ChromiumBackend(SimulatedPhone):
     """
     A phone whose state is a [`PhoneState`], shown and touched in headless Chromium.
 
@@ -62,27 +52,17 @@ class ChromiumBackend:
     ```
     """
 
-    size = (WIDTH, HEIGHT)
-
     def __init__(self, executable: str | None = None) -> None:
+        super().__init__()
         self._executable = executable
-        self._state: PhoneState | None = None
         self._page: BrowserPage | None = None
         self._shown = False
         self.restarts = 0
 
-    @property
-    def state(self) -> PhoneState:
-        """State of the phone."""
-        if self._state is None:
-            raise RuntimeError("The phone must be reset before it is used.")
-        return self._state
-
     def reset(self, state: PhoneState | None) -> None:
         """Start an episode in a state, in a new browser if the old one has died."""
-        if state is None:
-            raise ValueError("`state` must be given: this phone follows its state.")
-        self._state, self._shown = state, False
+        super().reset(state)
+        self._shown = False
         if self._page is not None:
             try:
                 self._show(self._page)
@@ -99,30 +79,14 @@ class ChromiumBackend:
 
     def screenshot(self) -> Image.Image:
         """What the screen shows now."""
-        page = self._ready()
-        png = page.run(lambda _, session: screenshot_png(session))
-        return Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+        return self._ready().screenshot()
 
     def perform(self, action: Action) -> str:
         """Carry out an action: see [`PhoneBackend.perform`]."""
-        state, page = self.state, self._ready()
-        if action.action in ("click", "long_press"):
-            x, y = point(action)
-            seconds = 2 * LONG_PRESS_SECONDS if is_long_press(action) else 0.05
-            changed = self._touch(page, x, y, seconds)
-        elif action.action == "swipe":
-            changed = self._swipe(page, action)
-        elif action.action == "type":
-            check_focus(state)
-            changed = self._type(page, action.text or "")
-        elif is_enter(action):
-            changed = self._key(page, "Enter")
-        elif action.action == "key" and key_of(action) == "backspace":
-            changed = self._key(page, "Backspace")
-        else:
-            changed = system_action(state, action)
+        self._ready()
+        answer = super().perform(action)
         self._shown = False
-        return "" if changed else NOTHING
+        return answer
 
     def close(self) -> None:
         """Close the page. The browser runs on for others."""
@@ -143,50 +107,53 @@ class ChromiumBackend:
         page.run(lambda handle, _: handle.evaluate("screen => show(screen)", screen))
         self._shown = True
 
-    def _touch(self, page: BrowserPage, x: int, y: int, seconds: float) -> bool:
-        async def work(handle: Any, session: Any) -> list[dict[str, Any]]:
-            await tap(session, x, y, seconds)
-            return await handle.evaluate("take", REPORT_MILLISECONDS)
+    def _press(self, where: tuple[int, int], long: bool) -> bool:
+        async def work(_: Any, session: Any) -> None:
+            await tap(session, *where, 2 * LONG_PRESS_SECONDS if long else 0.05)
 
-        for event in page.run(work):
+        for event in self._reports(work):
             if event["kind"] == "tap":
                 return self.state.tap(event["id"])
             if event["kind"] == "long_press":
                 return self.state.long_press(event["id"])
         raise EnvironmentLostError("The browser is lost: its page did not notice a touch.")
 
-    def _swipe(self, page: BrowserPage, action: Action) -> bool:
-        start, end = point(action), point(action, "coordinate2")
-        vertical = action.direction in ("up", "down")
+    def _swipe(self, start: tuple[int, int], end: tuple[int, int], vertical: bool) -> bool:
         across, along = (0, end[1] - start[1]) if vertical else (end[0] - start[0], 0)
 
         async def work(handle: Any, session: Any) -> float:
             await drag(session, start, across, along)
             return await handle.evaluate("scrolled")
 
-        return self.state.scroll_by(round(page.run(work)) - self.state.scroll)
+        return self.state.scroll_by(round(self._ready().run(work)) - self.state.scroll)
 
-    def _type(self, page: BrowserPage, text: str) -> bool:
-        async def work(handle: Any, _: Any) -> list[dict[str, Any]]:
-            await handle.keyboard.insert_text(text)
-            return await handle.evaluate("take", REPORT_MILLISECONDS)
-
-        for event in page.run(work):
+    def _type(self, text: str) -> bool:
+        for event in self._reports(lambda handle, _: handle.keyboard.insert_text(text)):
             if event["kind"] == "text":
                 # The whole text of the field, old and new.
                 self.state.fresh = True
                 return self.state.type_text(event["text"])
         return False
 
-    def _key(self, page: BrowserPage, key: str) -> bool:
-        async def work(handle: Any, _: Any) -> list[dict[str, Any]]:
-            await handle.keyboard.press(key)
+    def _enter(self) -> bool:
+        return self._noticed_key("Enter") and self.state.enter()
+
+    def _delete_character(self) -> bool:
+        return self._noticed_key("Backspace") and self.state.delete_character()
+
+    def _noticed_key(self, key: str) -> bool:
+        """Press a key; whether it arrived at the page."""
+        reports = self._reports(lambda handle, _: handle.keyboard.press(key))
+        return any(event["kind"] == "key" and event["key"] == key for event in reports)
+
+    def _reports(self, work: Callable[[Any, Any], Coroutine[Any, Any, None]]) -> list[dict[str, Any]]:
+        """Do something with the page, and what the page says happened to it."""
+
+        async def observed(handle: Any, session: Any) -> list[dict[str, Any]]:
+            await work(handle, session)
             return await handle.evaluate("take", REPORT_MILLISECONDS)
 
-        for event in page.run(work):
-            if event["kind"] == "key":
-                return self.state.enter() if event["key"] == "Enter" else self.state.delete_character()
-        return False
+        return self._ready().run(observed)
 
 
 def describe(state: PhoneState) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """[`MiniWoBEnvironment`]: third-party web tasks of the `miniwob` package, operated as the phone is."""
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,7 @@ from ..lost import EnvironmentLostError
 from ..requirements import require
 from .actions import Action, ActionError, check_action
 from .backend import is_enter, key_of, point
-from .browser import Browser, BrowserPage, screenshot_png
+from .browser import Browser, BrowserPage
 from .environment import without_tokens
 
 
@@ -77,6 +75,10 @@ class MiniWoBEnvironment:
             Actions after which the episode is cut off.
         executable (`str`, *optional*):
             Path of the browser's program.
+
+    Raises:
+        `ValueError`: For `max_steps` out of its range, and from `reset` for a row whose columns are none of these.
+        [`EnvironmentLostError`]: From the tool, if the browser fails.
 
     Attributes:
         instruction (`str`):
@@ -205,8 +207,7 @@ class MiniWoBEnvironment:
 
     def _look(self) -> list[dict[str, Any]]:
         assert self._page is not None
-        png = self._page.run(lambda _, session: screenshot_png(session))
-        self.screenshots.append(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
+        self.screenshots.append(self._page.screenshot())
         return [{"type": "image", "image": self.screenshots[-1]}]
 
     def _record(self, action: Action | None, error: str | None, reward: float) -> None:

@@ -14,8 +14,8 @@ from trl_multiturn.recipes.small_vlm_lessons import collate
 TOOL = PhoneEnvironment().mobile_use
 
 
-def picture(seed: int, size=(56, 84)) -> Image.Image:
-    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+def picture(seed: int) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (84, 56, 3), dtype=np.uint8)
     return Image.fromarray(noise)
 
 

@@ -147,6 +147,9 @@ def evaluate_tasks(
 
     Returns:
         `list[GuiEpisode]`: One for each episode. Those whose phone was lost are left out, with a warning.
+
+    Raises:
+        `ValueError`: If `language` is none of those.
     """
     found: list[tuple[str, GuiEpisode | None]] = []
 

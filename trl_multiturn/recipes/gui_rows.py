@@ -74,6 +74,9 @@ def step_dataset(
 
     Returns:
         `Dataset`: One row for each step.
+
+    Raises:
+        `ValueError`: As [`step_rows`] does.
     """
     from datasets import Dataset, Features, Image, List, Value
 

@@ -1,23 +1,16 @@
 import pytest
 
-from trl_multiturn.environments.phone.apps import APPS
-from trl_multiturn.environments.phone.state import PhoneState
-
-from .test_notes_settings import buttons, rows, tap_all, type_into
+from .app_case import buttons, phone, rows, tap_all, type_into
 
 
 @pytest.fixture
 def alarms():
-    state = PhoneState(APPS)
-    state.open_app("Alarms")
-    return state
+    return phone("Alarms")
 
 
 @pytest.fixture
 def messages():
-    state = PhoneState(APPS)
-    state.open_app("Messages")
-    return state
+    return phone("Messages")
 
 
 def texts(state, contact):

@@ -33,15 +33,14 @@ def _no_key_and_short_waits(monkeypatch):
     monkeypatch.setattr(judge_client, "_FIRST_WAIT_SECONDS", 0.01)
 
 
-def phone(done=True, side_effects=(), finished="success", actions=((WAIT, None),), screenshots=1):
-    shown = [screenshot(i) for i in range(screenshots)]
+def phone(done=True, side_effects=(), finished="success", actions=((WAIT, None),)):
     return SimpleNamespace(
         instruction="Wait.",
         is_done=done,
         side_effects=list(side_effects),
         finished=finished,
         actions=list(actions),
-        screenshots=shown,
+        screenshots=[screenshot(0)],
         image_size=SIZE,
     )
 

@@ -2,25 +2,11 @@ import random
 
 import pytest
 
-from trl_multiturn.environments.phone.apps import APPS
 from trl_multiturn.environments.phone.oracle import Oracle, Step, apply
-from trl_multiturn.environments.phone.state import PhoneState
 from trl_multiturn.environments.phone.task_templates import live as live_tasks
 from trl_multiturn.environments.phone.task_templates import music as music_tasks
 
-
-def phone(app, **data):
-    """A phone with an open app, some of whose data is not what it starts with."""
-    state = PhoneState(APPS)
-    for key, value in data.items():
-        state.set(app, key, value=value)
-    state.open_app(app)
-    return state
-
-
-def shown(state):
-    """Ids of what stands in the body."""
-    return [widget.id for widget in state.screen().body]
+from .app_case import phone, shown
 
 
 class TestMusic:

@@ -1,40 +1,18 @@
 import pytest
 
-from trl_multiturn.environments.phone.apps import APPS
 from trl_multiturn.environments.phone.apps.settings_pages import PAGES, SETTINGS
-from trl_multiturn.environments.phone.state import PhoneState
+
+from .app_case import buttons, phone, rows, tap_all, type_into
 
 
 @pytest.fixture
 def notes():
-    state = PhoneState(APPS)
-    state.open_app("Notes")
-    return state
+    return phone("Notes")
 
 
 @pytest.fixture
 def phone_settings():
-    state = PhoneState(APPS)
-    state.open_app("Settings")
-    return state
-
-
-def rows(state):
-    return [widget.text for widget in state.screen().body]
-
-
-def buttons(state):
-    return [widget.text for widget in state.screen().popup.buttons]
-
-
-def type_into(state, field, text):
-    assert state.tap(field)
-    assert state.type_text(text)
-
-
-def tap_all(state, *widgets):
-    for widget in widgets:
-        assert state.tap(widget), widget
+    return phone("Settings")
 
 
 def test_a_note_is_written(notes):

@@ -29,10 +29,10 @@ def tabs(names: Sequence[tuple[str, str]], shown: str) -> tuple[Widget, ...]:
     return tuple(Widget(f"tab:{screen}", "button", label, on=screen == shown) for screen, label in names)
 
 
-def choices(values: Sequence[str], chosen: Any, prefix: str = "choice") -> tuple[Widget, ...]:
-    """Rows `<prefix>:<number>` of which one is chosen."""
+def choices(values: Sequence[str], chosen: Any) -> tuple[Widget, ...]:
+    """Rows `choice:<number>` of which one is chosen."""
     return tuple(
-        Widget(f"{prefix}:{i}", "row", value, "Chosen" if value == chosen else "") for i, value in enumerate(values)
+        Widget(f"choice:{i}", "row", value, "Chosen" if value == chosen else "") for i, value in enumerate(values)
     )
 
 

@@ -11,7 +11,7 @@ from trl import GRPOTrainer
 
 from tests.environments.phone.phones import require_browser
 from tests.examples.test_examples import EXAMPLES, run_example
-from tests.vlm_tiny import SCALE, tiny_vlm
+from tests.phone_vlm import SCALE, tiny_vlm
 from trl_multiturn import MultiTurnGRPOTrainer
 from trl_multiturn.recipes import mobile_r1
 

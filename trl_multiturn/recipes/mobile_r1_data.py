@@ -105,20 +105,22 @@ def train_steps(config: MobileR1Config, processor: Any) -> Any:
     return _step_dataset(config, found, processor)
 
 
-def held_out_steps(config: MobileR1Config, processor: Any) -> Any:
+def held_out_steps(config: MobileR1Config, tasks: list[PhoneTask], processor: Any) -> Any:
     """
-    States to test on, of the oracle's ways through [`held_out_tasks`].
+    States to test on, of the oracle's ways through some tasks.
 
     Args:
         config ([`MobileR1Config`]):
             Settings; `eval_states` is their number.
+        tasks (`list[PhoneTask]`):
+            What [`held_out_tasks`] gives.
         processor (`ProcessorMixin`):
             Has the chat template.
 
     Returns:
         `Dataset`: States spread evenly over the tasks.
     """
-    rows = _step_dataset(config, _demonstrations(config, held_out_tasks(config), 0.0), processor)
+    rows = _step_dataset(config, _demonstrations(config, tasks, 0.0), processor)
     count = min(config.eval_states, len(rows))
     return rows.select([i * len(rows) // count for i in range(count)])
 

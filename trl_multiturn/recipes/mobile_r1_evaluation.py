@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from ..environments.phone import system_prompt
 from .gui_evaluation import BASELINES, evaluate_actions, evaluate_tasks, play_baseline
 from .gui_report import print_report, report, save_report
@@ -45,20 +47,25 @@ def evaluate(config: MobileR1Config) -> Path:
     reports = {
         name: report(episodes=play_baseline(name, tasks, config.episode_steps, config.seed)) for name in BASELINES
     }
+    # The stages' models have the same chat template, so the states are drawn and encoded once.
+    states = held_out_steps(config, tasks, load_processor(next(iter(models.values())))).remove_columns(["completion"])
     for name, model in models.items():
-        reports[name] = _measure(config, model, tasks)
+        reports[name] = _measure(config, model, tasks, states)
     folder = Path(config.output_dir) / "evaluation"
-    save_report(reports, folder, "Success on held-out tasks")
-    print_report(reports, "Held-out states and tasks")
+    if PartialState().is_main_process:
+        save_report(reports, folder, "Success on held-out tasks")
+        print_report(reports, "Held-out states and tasks")
     return folder
 
 
-def _measure(config: MobileR1Config, model: str, tasks: list[Any]) -> dict[str, dict[str, Any]]:
+def _measure(config: MobileR1Config, model: str, tasks: list[Any], states: Any) -> dict[str, dict[str, Any]]:
     processor = load_processor(model)
     args = config.trainer_config("task")
     given: Any = config.task or {}
     runtime = {name: getattr(args, name) for name in _RUNTIME if name in given}
-    reply_tokens = (args.generation_kwargs or {}).get("max_new_tokens", 256)
+    # vLLM has a name of its own for it.
+    limits = args.generation_kwargs or {}
+    reply_tokens = limits.get("max_tokens" if args.use_vllm else "max_new_tokens", 256)
     common: dict[str, Any] = {
         "max_reply_tokens": reply_tokens,
         "batch_size": args.per_device_eval_batch_size,
@@ -77,5 +84,4 @@ def _measure(config: MobileR1Config, model: str, tasks: list[Any]) -> dict[str, 
         max_completion_length=args.max_completion_length,
         **common,
     )
-    rows = held_out_steps(config, processor).remove_columns(["completion"])
-    return report(evaluate_actions(model, processor, rows, **common), episodes, config.seed)
+    return report(evaluate_actions(model, processor, states, **common), episodes, config.seed)

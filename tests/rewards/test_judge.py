@@ -129,25 +129,25 @@ def test_a_slow_judge_is_unavailable():
 
 def test_a_judge_that_trickles_is_unavailable():
     listener = socket.create_server(("127.0.0.1", 0))
+    hung_up = threading.Event()
 
     def trickle():
         connection, _ = listener.accept()
         with connection:
             try:
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-                for _ in range(100):
+                for _ in range(600):  # 30 seconds, of which no pause is longer than the client waits
                     connection.sendall(b" ")
                     time.sleep(0.05)
             except OSError:
-                return
+                hung_up.set()
 
     thread = threading.Thread(target=trickle, daemon=True)
     thread.start()
-    started = time.monotonic()
     with listener, pytest.raises(JudgeUnavailable, match="within 0.3 seconds"):
         JudgeClient(f"http://127.0.0.1:{listener.getsockname()[1]}", "m", timeout=0.3, max_retries=0).judge("", "")
-    assert time.monotonic() - started < 2.0
     thread.join()
+    assert hung_up.is_set()
 
 
 def test_an_unreachable_judge_is_unavailable():
@@ -284,11 +284,16 @@ def test_a_wrong_key_stops_the_run():
 
 
 def test_rollouts_are_judged_at_once_within_the_limit():
-    with serve(verdict(0), delay=0.1) as server:
-        started = time.monotonic()
+    meeting = threading.Barrier(4)
+
+    def answer_four(body):
+        """Waits until four are being judged: one after another, they would wait for ever."""
+        meeting.wait(timeout=60)
+        return verdict(0)
+
+    with serve(answer_four, delay=0.1) as server:
         assert rewarded(server, [good()] * 8, concurrency=4) == [0.0] * 8
-        spent = time.monotonic() - started
-    assert server.most == 4 and len(server.requests) == 8 and spent < 0.7
+    assert server.most == 4 and len(server.requests) == 8
 
 
 def test_the_right_answer_to_an_infeasible_request_needs_no_judge():

@@ -257,7 +257,7 @@ class PhoneState:
             return False
         self.go_home()
         self.app = name
-        self.stack = (_entry(self._apps[name].first_screen, {}),)
+        self.stack = (_entry("main", {}),)
         self._ask(self._apps[name].opened)
         return True
 
@@ -271,10 +271,9 @@ class PhoneState:
         self.stack = (*self.stack[:-1], {**self.top, "scroll": scroll})
         return changed
 
-    def wait(self) -> bool:
-        """Let some time pass."""
+    def wait(self) -> None:
+        """Let some time pass: a toast goes away."""
         self.toast = ""
-        return self._ask(self._apps[self.app].waited) if self.app is not None else False
 
     # --- as data
 

@@ -19,12 +19,9 @@ class App(ABC):
     Attributes:
         name (`str`):
             What stands under its icon, and the key of its data.
-        first_screen (`str`):
-            Screen that it opens with.
     """
 
     name: str
-    first_screen: str = "main"
 
     @abstractmethod
     def data(self) -> dict[str, Any]:
@@ -32,7 +29,7 @@ class App(ABC):
 
     @abstractmethod
     def screen(self, state: PhoneState, name: str, params: dict[str, Any]) -> Screen:
-        """What one of its screens shows. Pop-up and toast are added by the phone."""
+        """What one of its screens shows; it opens with `"main"`. Pop-up and toast are added by the phone."""
 
     @abstractmethod
     def tap(self, state: PhoneState, screen: str, params: dict[str, Any], widget: str) -> None:
@@ -56,8 +53,4 @@ class App(ABC):
 
     def submit(self, state: PhoneState, screen: str, params: dict[str, Any], field: str) -> bool:
         """Do what the Enter key does in a field; `False` if that is nothing."""
-        return False
-
-    def waited(self, state: PhoneState) -> bool:
-        """Do what happens when time passes; `False` if that is nothing."""
         return False

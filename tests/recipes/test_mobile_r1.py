@@ -5,14 +5,18 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from datasets import Dataset
 from safetensors.torch import load_file
 
 from tests.phone_vlm import SCALE, tiny_vlm
 from trl_multiturn.cli import main
 from trl_multiturn.environments.phone import demonstrations, generate_phone_tasks, task_split
+from trl_multiturn.recipes import mobile_r1_evaluation
 from trl_multiturn.recipes.gui_data import save_mobile_r1
+from trl_multiturn.recipes.gui_report import report
 from trl_multiturn.recipes.mobile_r1 import MobileR1Config, run_stage
 
 
@@ -131,6 +135,28 @@ def test_the_evaluation_measures_every_stage_beside_an_oracle_and_chance(trained
     assert report["sft"]["action_accuracy"]["count"] == 6
     assert report["sft"]["success"]["count"] == 3
     assert report["oracle"]["side_effects"]["value"] == 0
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_one_process_plays_the_baselines_and_writes(monkeypatch, tmp_path, is_main):
+    played = []
+    play = mobile_r1_evaluation.play_baseline
+    tasks = generate_phone_tasks(2, names=["settings.turn_on"])
+    monkeypatch.setattr(
+        mobile_r1_evaluation, "play_baseline", lambda name, *rest: played.append(name) or play(name, *rest)
+    )
+    monkeypatch.setattr(mobile_r1_evaluation, "PartialState", lambda: SimpleNamespace(is_main_process=is_main))
+    monkeypatch.setattr(mobile_r1_evaluation, "load_processor", lambda model: None)
+    monkeypatch.setattr(mobile_r1_evaluation, "held_out_tasks", lambda config: tasks)
+    states = Dataset.from_dict({"prompt": ["p"], "completion": ["c"]})
+    monkeypatch.setattr(mobile_r1_evaluation, "held_out_steps", lambda *given: states)
+    measured = report(episodes=play("random", tasks))
+    monkeypatch.setattr(mobile_r1_evaluation, "_measure", lambda *given: measured)
+    folder = mobile_r1_evaluation.evaluate(make_config(tmp_path))
+    assert played == (["oracle", "random"] if is_main else [])
+    if is_main:
+        assert list(json.loads((folder / "evaluation.json").read_text())) == ["oracle", "random", "start"]
+    assert folder.exists() == is_main
 
 
 @pytest.mark.parametrize(("stage", "step"), [("sft", 40), ("action", 1), ("task", 1)])

@@ -44,15 +44,14 @@ def evaluate(config: MobileR1Config) -> Path:
     done = [stage for stage in STAGES if config.is_done(stage)]
     models = {stage: str(config.folder(stage)) for stage in done} or {"start": str(config.model)}
     tasks = held_out_tasks(config)
-    reports = {
-        name: report(episodes=play_baseline(name, tasks, config.episode_steps, config.seed)) for name in BASELINES
-    }
     # The stages' models have the same chat template, so the states are drawn and encoded once.
     states = held_out_steps(config, tasks, load_processor(next(iter(models.values())))).remove_columns(["completion"])
-    for name, model in models.items():
-        reports[name] = _measure(config, model, tasks, states)
+    measured = {name: _measure(config, model, tasks, states) for name, model in models.items()}
     folder = Path(config.output_dir) / "evaluation"
     if PartialState().is_main_process:
+        reports = {
+            name: report(episodes=play_baseline(name, tasks, config.episode_steps, config.seed)) for name in BASELINES
+        } | measured
         save_report(reports, folder, "Success on held-out tasks")
         print_report(reports, "Held-out states and tasks")
     return folder

@@ -7,17 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trl_multiturn.image_history import (
-    ImageTokens,
-    SegmentBatch,
-    newest_images,
+from trl_multiturn.image_fields import (
+    break_image_tokens,
     part_of_images,
     patch_rows,
     select_images,
     select_rollouts,
-    split_segments,
-    without_tokens,
 )
+from trl_multiturn.image_history import ImageTokens, SegmentBatch, newest_images, split_segments
 
 
 PADDING, IMAGE, BEGIN, END = range(4)
@@ -223,9 +220,9 @@ def test_image_tokens_in_text_are_broken_up():
     names = ["<|image_pad|>", "<|video_pad|>"]
     message = {"role": "tool", "name": "<|image_pad|>", "content": "a <|image_pad|><|video_pad|> b"}
     clean = {"role": "tool", "name": "< |image_pad|>", "content": "a < |image_pad|>< |video_pad|> b"}
-    assert without_tokens(message, names) == clean
+    assert break_image_tokens(message, names) == clean
     image = {"type": "image", "image": object()}
     parts = [image, {"type": "text", "text": "<|image_pad|>"}]
-    content = without_tokens({"name": "look", "content": parts}, names)["content"]
+    content = break_image_tokens({"name": "look", "content": parts}, names)["content"]
     assert content == [image, {"type": "text", "text": "< |image_pad|>"}]
     assert parts[1]["text"] == "<|image_pad|>"

@@ -290,5 +290,5 @@ class TestRefused:
         from tests.tiny import QuietCounter
         from tests.tiny import make_trainer as make_text_trainer
 
-        with pytest.raises(ValueError, match="history_images=1 needs a vision-language model"):
+        with pytest.raises(ValueError, match="history_images needs a vision-language model"):
             make_text_trainer(tmp_path, QuietCounter, history_images=1)

@@ -19,7 +19,7 @@ from trl import GRPOTrainer
 from tests.tiny import call, settings
 from trl_multiturn import MultiTurnGRPOConfig, MultiTurnGRPOTrainer
 from trl_multiturn.environments.phone.environment import PhoneEnvironment
-from trl_multiturn.image_history import patch_rows
+from trl_multiturn.image_fields import patch_rows
 from trl_multiturn.recipes.processors import tools_as_system_text
 from trl_multiturn.recipes.small_vlm import build_model as build_vlm
 from trl_multiturn.recipes.small_vlm import build_processor as build_vlm_processor

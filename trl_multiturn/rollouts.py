@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 
 class StopReason(str, Enum):
@@ -174,3 +175,34 @@ class TrainingBatch:
 
     def __len__(self) -> int:
         return len(self.prompt_ids)
+
+    def padded(self, pad_token_id: int, device: torch.device | str) -> dict[str, torch.Tensor]:
+        """
+        The sequences as TRL's loss takes them. P tokens of the longest prompt, T of the longest completion.
+
+        Args:
+            pad_token_id (`int`):
+                Token to pad with.
+            device (`torch.device` or `str`):
+                Where to put them.
+
+        Returns:
+            `dict[str, torch.Tensor]`: `prompt_ids` and `prompt_mask` of shape `(B, P)`, padded on the left, and
+            `completion_ids`, `completion_mask`, `tool_mask` and `advantages` of shape `(B, T)`, padded on the right.
+        """
+
+        def pad(rows: list[list[Any]], value: float, side: str) -> torch.Tensor:
+            tensors = [torch.tensor(row) for row in rows]
+            return pad_sequence(tensors, batch_first=True, padding_value=value, padding_side=side).to(device)
+
+        def ones(rows: list[list[int]]) -> list[list[int]]:
+            return [[1] * len(row) for row in rows]
+
+        return {
+            "prompt_ids": pad(self.prompt_ids, pad_token_id, "left"),
+            "prompt_mask": pad(ones(self.prompt_ids), 0, "left"),
+            "completion_ids": pad(self.completion_ids, pad_token_id, "right"),
+            "completion_mask": pad(ones(self.completion_ids), 0, "right"),
+            "tool_mask": pad(self.model_masks, 0, "right"),
+            "advantages": pad(self.token_advantages, 0.0, "right"),
+        }

@@ -13,21 +13,13 @@ import torch
 from accelerate.utils import gather_object, is_peft_model
 from transformers.utils import logging
 from trl import GRPOTrainer
-from trl.trainer.utils import pad, use_adapter
+from trl.trainer.utils import use_adapter
 
 from .config import MultiTurnGRPOConfig
 from .environment_rewards import rewards_by_turn, turn_rewards_total
 from .hooks import TurnHooks
-from .image_history import (
-    OMITTED_IMAGE,
-    ImageTokens,
-    SegmentBatch,
-    newest_images,
-    part_of_images,
-    select_images,
-    select_rollouts,
-    without_tokens,
-)
+from .image_fields import break_image_tokens, part_of_images, select_rollouts
+from .image_history import SegmentBatch, find_image_tokens, leave_images_out
 from .malformed_calls import MALFORMED_CALL, malformed_calls_as_calls, refuse_malformed_call
 from .metrics import rollout_metrics
 from .renamed_weights import has_renamed_weights, load_renamed_weights
@@ -111,7 +103,10 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         self._record: dict[str, Any] = {}
         super().__init__(model, reward_funcs, args, train_dataset, **kwargs)
         self.is_vision_language = self._is_vlm
-        self._image_tokens = self._resolve_image_tokens()
+        self._image_tokens = None
+        if args.history_images is not None:
+            processor = self.processing_class if self._is_vlm else None
+            self._image_tokens = find_image_tokens(processor, self._tokenizer, self._image_pad_token_id)
         self._resolve_turn_rewards()
         if args.gamma != 1.0 and not self._gives_turn_rewards and not self._overrides_turn_advantages():
             raise ValueError(
@@ -190,7 +185,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         if self.model.training:
             stored = self.stored_batch(inputs)
             if stored is not None:
-                return self._pack(stored)
+                return self._training_inputs(stored)
             inputs = self.select_rows(inputs)
         output = self._generate_and_log_images(inputs)
         self._check_images(output)
@@ -202,7 +197,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         self._log_rollouts(rollouts, turn_rewards, turn_advantages)
         if rollouts.is_training:
             replacement = self.replace_batch(rollouts)
-            output = output if replacement is None else self._pack(replacement)
+            output = output if replacement is None else self._training_inputs(replacement)
             self.after_rollouts(rollouts)
         self._replace_lost_environments()
         return output
@@ -234,7 +229,9 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
 
     def _write_turn(self, prompt_ids, images, fields, num_generations, has_tool_images):
         if self._image_tokens is not None and images is not None:
-            prompt_ids, images, fields = self._leave_images_out(self._image_tokens, prompt_ids, images, fields)
+            prompt_ids, images, fields = leave_images_out(
+                self.args.history_images, self._image_tokens, prompt_ids, images, fields
+            )
 
         has_tool_images = has_tool_images and any(images or [])  # it is said of all rollouts, these may have none
 
@@ -293,7 +290,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         if self._is_vlm:
             kinds = ("image_token", "video_token")
             names = [name for kind in kinds if (name := getattr(self.processing_class, kind, None)) is not None]
-            tool_messages = [without_tokens(message, names) for message in tool_messages]
+            tool_messages = [break_image_tokens(message, names) for message in tool_messages]
         return super()._get_tool_suffix_ids(tool_messages)
 
     def _generate(self, prompts: list):
@@ -313,10 +310,11 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             tokenizer=self._tokenizer,
             lost_rows=self._executor.lost_rows if self._executor is not None else set(),
         )
+        for row in self._over:
+            self._close(row, completions, model_masks)
         turns = [find_turns(mask) for mask in model_masks]
         for row, reason in self._over.items():
-            self._close(row, completions, model_masks)
-            turns[row] = [turn for turn in find_turns(model_masks[row]) if turn.end > turn.start]
+            turns[row] = [turn for turn in turns[row] if turn.end > turn.start]
             if stop_reasons[row] != StopReason.ENVIRONMENT_ERROR:
                 stop_reasons[row] = reason
         if output[6] is not None and self._is_vlm:  # TRL gives the processor the whole list, which may hold no `None`
@@ -439,21 +437,6 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
                     "a `get_reward` method or an attribute `turn_rewards`."
                 )
 
-    def _resolve_image_tokens(self) -> ImageTokens | None:
-        """How images stand in this policy's tokens; `None` if all of them stay in context."""
-        if self.args.history_images is None:
-            return None
-        if not self._is_vlm or not hasattr(self.processing_class.image_processor, "merge_size"):
-            raise ValueError(
-                f"history_images={self.args.history_images} needs a vision-language model whose images are grids of "
-                "patches, as in the Qwen-VL family. Leave it unset for this model."
-            )
-        vocabulary = self._tokenizer.get_vocab()
-        brackets = {vocabulary[name] for name in ("<|vision_start|>", "<|vision_end|>") if name in vocabulary}
-        omitted = self._tokenizer(OMITTED_IMAGE, add_special_tokens=False)["input_ids"]
-        pad_id: Any = self._image_pad_token_id
-        return ImageTokens(pad_id, frozenset(brackets), tuple(omitted))
-
     def _overrides_turn_advantages(self) -> bool:
         return type(self).compute_turn_advantages is not TurnHooks.compute_turn_advantages
 
@@ -498,29 +481,6 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             logged: Any = self._logs["images"]
             logged.extend(gather_object(images or [None] * len(inputs)))
         return output
-
-    def _leave_images_out(
-        self, tokens: ImageTokens, prompt_ids: list, images: list, fields: dict[str, Any]
-    ) -> tuple[list, list, dict[str, Any]]:
-        """The newest images of each rollout, and its tokens without the others."""
-        shortened, visible = [], []
-        kept: list[int] = []
-        first = 0
-        for ids, row in zip(prompt_ids, images, strict=True):
-            ids, left_out = newest_images(ids, self.args.history_images, tokens)
-            count = len(row or [])
-            shortened.append(ids)
-            visible.append((row or [])[left_out:] or None)
-            kept += range(first + left_out, first + count)
-            first += count
-        fields = dict(fields)
-        if kept and fields.get("image_grid_thw") is not None:
-            fields["pixel_values"], fields["image_grid_thw"] = select_images(
-                fields["pixel_values"], fields["image_grid_thw"], kept
-            )
-        if "mm_token_type_ids" in fields:
-            fields["mm_token_type_ids"] = [[int(i == tokens.pad) for i in ids] for ids in shortened]
-        return shortened, visible, fields
 
     def _check_images(self, output: dict[str, Any]) -> None:
         """TRL drops the images of a whole batch whose image tokens do not match them: then nothing of it is trained."""
@@ -591,28 +551,10 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             return output["advantages"]  # one value a rollout: TRL's own shape, and its own arithmetic to the last bit
         return self.token_advantages(rollouts, turn_advantages, output["completion_ids"].size(1))
 
-    def _pack(self, batch: TrainingBatch) -> dict[str, Any]:
+    def _training_inputs(self, batch: TrainingBatch) -> dict[str, Any]:
         """What TRL splits into micro-batches, for sequences that it did not generate itself."""
-        padding = self._tokenizer.pad_token_id
-
-        def padded(rows: list[list[Any]], value: Any, side: str) -> torch.Tensor:
-            return pad([torch.tensor(row) for row in rows], padding_value=value, padding_side=side).to(
-                self.accelerator.device
-            )
-
-        def ones(rows: list[list[int]]) -> list[list[int]]:
-            return [[1] * len(row) for row in rows]
-
-        tool_mask = padded(batch.model_masks, 0, "right")
-        return {
-            "prompt_ids": padded(batch.prompt_ids, padding, "left"),
-            "prompt_mask": padded(ones(batch.prompt_ids), 0, "left"),
-            "completion_ids": padded(batch.completion_ids, padding, "right"),
-            "completion_mask": padded(ones(batch.completion_ids), 0, "right"),
-            "tool_mask": tool_mask,
-            "advantages": padded(batch.token_advantages, 0.0, "right"),
-            "num_items_in_batch": self.accelerator.gather(tool_mask.sum()).sum(),
-        }
+        inputs = batch.padded(self._tokenizer.pad_token_id, self.accelerator.device)
+        return {**inputs, "num_items_in_batch": self.accelerator.gather(inputs["tool_mask"].sum()).sum()}
 
     def _mask_stop_reasons(self, rollouts: Rollouts, output: dict[str, Any]) -> None:
         reasons = self.args.masked_stop_reasons()

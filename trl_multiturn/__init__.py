@@ -30,6 +30,7 @@ _NAMES = {
     "StopReason": "rollouts",
     "Turn": "rollouts",
     "check_environment": "environments.checker",
+    "diagnose": "doctor.diagnosis",
 }
 
 __all__ = [
@@ -51,12 +52,14 @@ __all__ = [
     "StopReason",
     "Turn",
     "check_environment",
+    "diagnose",
 ]
 
 if TYPE_CHECKING:
     from .archer.config import ArCHerConfig
     from .archer.trainer import ArCHerTrainer
     from .config import MultiTurnGRPOConfig
+    from .doctor.diagnosis import diagnose
     from .environments.checker import check_environment
     from .igpo.config import IGPOConfig
     from .igpo.trainer import IGPOTrainer

@@ -7,7 +7,7 @@ import sys
 from . import __version__
 
 
-# Command -> where its `run(argv)` is, and what it does.
+# Command -> where its `run(argv)` is, which may return an exit status, and what it does.
 COMMANDS = {
     "igpo": ("recipes.igpo", "train with IGPO, from --config recipe.yaml or arguments"),
     "archer": ("recipes.archer", "train with ArCHer, from --config recipe.yaml or arguments"),
@@ -23,6 +23,10 @@ COMMANDS = {
     "phone-data": (
         "recipes.gui_benchmark",
         "write demonstrations on the phone to a folder, in the form of the published Mobile-R1 data",
+    ),
+    "doctor": (
+        "recipes.doctor",
+        "take one real batch through a run of any of the above, from its --config, and say what would fail silently",
     ),
     "demo": ("recipes.demo", "train a small model on search questions, on a CPU, in a few minutes"),
 }
@@ -61,8 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         print(f"trl-multiturn: {error}", file=sys.stderr)
         return 2
-    importlib.import_module(f".{COMMANDS[command][0]}", __package__).run(argv[1:])
-    return 0
+    status = importlib.import_module(f".{COMMANDS[command][0]}", __package__).run(argv[1:])
+    return status if isinstance(status, int) else 0
 
 
 if __name__ == "__main__":

@@ -61,12 +61,17 @@ METHODS = {
 # They exist only in a running trainer, so the tests check them.
 OUTPUT_KEYS = ["completion_ids", "completion_mask", "advantages", "num_items_in_batch"]
 ATTRIBUTES = [
+    "_buffered_inputs",
     "_environment_pool",
     "_has_async_funcs",
     "_image_pad_token_id",
     "_is_vlm",
     "_logs",
     "_metrics",
+    "_pending_extra_logs",
+    "_pending_metrics",
+    "_prepare_inputs",
+    "_step",
     "_sync_tool_dicts",
     "_async_tool_dicts",
     "_tokenizer",

@@ -1,9 +1,12 @@
-"""The order of the tasks, epoch by epoch, as a resumed run must find it."""
+"""The order of the tasks, epoch by epoch, as a resumed run must find it; and batches of them beside that order."""
 
+import random
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch.utils.data import Sampler
 
 
@@ -39,3 +42,34 @@ class EpochSampler(Sampler):
         self._sampler.generator.manual_seed(self._sampler.seed)
         for _ in range(epoch):
             torch.randperm(self._sampler.num_samples, generator=self._sampler.generator)
+
+
+def generation_batches(trainer: Any) -> Iterator[list[dict[str, Any]]]:
+    """
+    This process's rows of one generation batch after another, without end and without touching the trainer's own order.
+
+    Args:
+        trainer ([`MultiTurnGRPOTrainer`]):
+            Trainer with the dataset.
+
+    Yields:
+        `list[dict]`: Rows grouped as the sampler groups them. Their order is random, and the same on every process.
+    """
+    groups = trainer.args.generation_batch_size // trainer.num_generations
+    share = trainer.args.generation_batch_size // trainer.accelerator.num_processes
+    start = share * trainer.accelerator.process_index
+    prompts = _endless(trainer.train_dataset, trainer.args.seed)
+    while True:
+        rows = [row for row in islice(prompts, groups) for _ in range(trainer.num_generations)]
+        yield [dict(row) for row in rows[start : start + share]]
+
+
+def _endless(dataset: Any, seed: int) -> Iterator[dict[str, Any]]:
+    rng = random.Random(seed)
+    while True:
+        if isinstance(dataset, Dataset):
+            order = list(range(len(dataset)))
+            rng.shuffle(order)
+            yield from (dataset[i] for i in order)
+        else:
+            yield from dataset

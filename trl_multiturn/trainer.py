@@ -16,6 +16,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import use_adapter
 
 from .config import MultiTurnGRPOConfig
+from .doctor.keeping import put_back
 from .environment_rewards import rewards_by_turn, turn_rewards_total
 from .hooks import TurnHooks
 from .image_fields import break_image_tokens, part_of_images, select_rollouts
@@ -175,6 +176,33 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             `list[list[int]]`: Tokens of each utterance, the one that ends it included.
         """
         return super()._generate_single_turn(prompt_ids, None, {}, 1)[0]
+
+    # --- what `diagnose` asks for
+
+    def micro_batches(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """
+        Roll out a generation batch as training does.
+
+        Args:
+            rows (`list[dict]`):
+                This process's rows, grouped as the sampler groups them.
+
+        Returns:
+            `list[dict]`: What the loss of each backward pass is computed from.
+        """
+        self.current_gradient_accumulation_steps = self.args.gradient_accumulation_steps
+        self._step, self._buffered_inputs = 0, None
+        self._prepare_inputs(rows)
+        return self._buffered_inputs or []
+
+    def watched(self, watch: Any) -> Any:
+        """Context manager in which a [`Watch`] is shown every message that is sampled and every pass that scores."""
+        return watch.of_trainer(self, "_generate_single_turn", "_get_per_token_logps_and_entropies")
+
+    def set_aside(self) -> Any:
+        """Context manager after which the trainer is what it was before, whatever batches it has taken meanwhile."""
+        copied = ("_metrics", "_logs", "_pending_metrics", "_pending_extra_logs", "state")
+        return put_back(self, copied=copied, emptied="_environment_pool")
 
     # --- overrides of TRL
 

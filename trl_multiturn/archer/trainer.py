@@ -2,6 +2,8 @@
 
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +334,14 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
 
     def load_shard_states(self, states: list[dict[str, Any]]) -> None:
         self.buffer.load_shard_states(states, self.accelerator.process_index, self.accelerator.num_processes)
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Context manager after which the trainer is what it was before, the replay buffer included."""
+        shards = gather_object([self.buffer.shard_state()])
+        with super().set_aside():
+            yield
+        self.load_shard_states(shards)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model, and the critic in the folder `critic` next to it if `push_critic` is set."""

@@ -1,13 +1,12 @@
 """Before the first step of the policy: fill the replay buffer, and train the critic while the policy stands still."""
 
-import random
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
+
+from ..sampling import generation_batches
 
 
 class WarmUp(TrainerCallback):
@@ -29,7 +28,7 @@ class WarmUp(TrainerCallback):
             trainer.load_logged()
         if trainer.warmed_up:
             return
-        batches = islice(_rows(trainer), args.critic_warmup_iterations)
+        batches = islice(generation_batches(trainer), args.critic_warmup_iterations)
         for rows in tqdm(
             batches,
             total=args.critic_warmup_iterations,
@@ -44,28 +43,6 @@ class WarmUp(TrainerCallback):
             metrics = {name: value for name, value in trainer.pop_metrics().items() if _is_told(name)}
             trainer.log({f"archer/warmup/{name.removeprefix('archer/')}": value for name, value in metrics.items()})
         trainer.warmed_up = True
-
-
-def _rows(trainer: Any) -> Iterator[list[dict[str, Any]]]:
-    """This process's rows of generation batches of their own, in a random order that is the same on each process."""
-    groups = trainer.args.generation_batch_size // trainer.num_generations
-    share = trainer.args.generation_batch_size // trainer.accelerator.num_processes
-    start = share * trainer.accelerator.process_index
-    prompts = _endless(trainer.train_dataset, trainer.args.seed)
-    while True:
-        rows = [row for row in islice(prompts, groups) for _ in range(trainer.num_generations)]
-        yield [dict(row) for row in rows[start : start + share]]
-
-
-def _endless(dataset: Any, seed: int) -> Iterator[dict[str, Any]]:
-    rng = random.Random(seed)
-    while True:
-        if isinstance(dataset, Dataset):
-            order = list(range(len(dataset)))
-            rng.shuffle(order)
-            yield from (dataset[i] for i in order)
-        else:
-            yield from dataset
 
 
 def _is_told(name: str) -> bool:

@@ -95,11 +95,11 @@ class IGPOTrainer(MultiTurnGRPOTrainer):
     ):
         args = self._check_args(model, args)
         assert args is not None
-        self._answer_column = _find_answer_column(args.answer_column, train_dataset)
-        _check_answers(train_dataset, self._answer_column, "train_dataset")
+        self.answer_column = _find_answer_column(args.answer_column, train_dataset)
+        _check_answers(train_dataset, self.answer_column, "train_dataset")
         evals = kwargs.get("eval_dataset")
         for name, eval_dataset in (evals if isinstance(evals, dict) else {"eval_dataset": evals}).items():
-            _check_answers(eval_dataset, self._answer_column, name)
+            _check_answers(eval_dataset, self.answer_column, name)
         super().__init__(model, reward_funcs, args, train_dataset, **kwargs)
         if self.is_vision_language:
             raise ValueError(
@@ -186,7 +186,7 @@ class IGPOTrainer(MultiTurnGRPOTrainer):
         for row, prompt_ids, completion_ids, turns in zip(
             rollouts.rows, rollouts.prompt_ids, rollouts.completion_ids, rollouts.turns, strict=True
         ):
-            aliases = accepted_answers(row[self._answer_column])
+            aliases = accepted_answers(row[self.answer_column])
             encoded = [
                 self._encode(alias) for alias in (aliases[:1] if self.args.belief_aliases == "first" else aliases)
             ]

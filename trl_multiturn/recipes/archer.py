@@ -94,6 +94,26 @@ def main(script_args: ArCHerScriptArguments, training_args: ArCHerConfig, model_
         model_args ([`~trl.ModelConfig`]):
             Model, adapter and quantization.
     """
+    trainer = build_trainer(script_args, training_args, model_args)
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    finish(trainer, ARCHER_PANELS, "ArCHer", script_args.dataset_name)
+
+
+def build_trainer(script_args: ArCHerScriptArguments, training_args: ArCHerConfig, model_args: ModelConfig) -> Any:
+    """
+    Load data, environment, model and critic.
+
+    Args:
+        script_args ([`ArCHerScriptArguments`]):
+            Data, environment and rewards.
+        training_args ([`ArCHerConfig`]):
+            Everything that [`ArCHerTrainer`] takes.
+        model_args ([`~trl.ModelConfig`]):
+            Model, adapter and quantization.
+
+    Returns:
+        [`ArCHerTrainer`]: The trainer, which has not trained yet.
+    """
     from ..archer.trainer import ArCHerTrainer
 
     environment = check_arguments(script_args, training_args)
@@ -102,7 +122,7 @@ def main(script_args: ArCHerScriptArguments, training_args: ArCHerConfig, model_
         train, held_out = _own_rows(script_args, training_args.seed)
     else:
         train, held_out = load_splits(script_args, script_args.eval_limit)
-    trainer = ArCHerTrainer(
+    return ArCHerTrainer(
         model_args.model_name_or_path,
         _reward_funcs(script_args),
         training_args,
@@ -112,8 +132,6 @@ def main(script_args: ArCHerScriptArguments, training_args: ArCHerConfig, model_
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    finish(trainer, ARCHER_PANELS, "ArCHer", script_args.dataset_name)
 
 
 def make_parser(prog: str | None = None) -> TrlParser:

@@ -223,25 +223,8 @@ def reinforce(
     Returns:
         [`ReplayGRPOTrainer`]: The trainer, which has trained.
     """
-    from ..replay.trainer import ReplayGRPOTrainer
-
-    folder = Path(str(training_args.output_dir))
-    args = copy.copy(training_args)
-    args.output_dir = str(folder / POLICY)
-    if args.task_id_column is None:
-        args.task_id_column = "task_id"
-    set_model_init_kwargs(args, model_args)
-    start = folder / COLD_START
-    trainer = ReplayGRPOTrainer(
-        str(start if (start / _DONE).is_file() else model_args.model_name_or_path),
-        task.reward,
-        args,
-        task.tasks(script_args.train_tasks, "train", args.seed),
-        eval_dataset=task.tasks(script_args.eval_tasks, "dev") if args.eval_strategy != "no" else None,
-        environment_factory=task.environment_factory,
-        quantization_config=get_quantization_config(model_args),
-        peft_config=get_peft_config(model_args),
-    )
+    trainer = build_trainer(script_args, training_args, model_args, task)
+    args = trainer.args
     checkpoint = args.resume_from_checkpoint
     if checkpoint is None and script_args.stage == "all" and Path(args.output_dir).is_dir():
         checkpoint = get_last_checkpoint(args.output_dir)
@@ -251,6 +234,46 @@ def reinforce(
     save_results(trainer, REPLAY_PANELS, "DeepTravel", None)
     trainer.accelerator.free_memory()
     return trainer
+
+
+def build_trainer(
+    script_args: DeepTravelScriptArguments, training_args: ReplayGRPOConfig, model_args: ModelConfig, task: TravelTask
+) -> Any:
+    """
+    Load tasks and model for the reinforcement learning: the cold start's model, if there is one.
+
+    Args:
+        script_args ([`DeepTravelScriptArguments`]):
+            Number of tasks.
+        training_args ([`ReplayGRPOConfig`]):
+            Everything that [`ReplayGRPOTrainer`] takes.
+        model_args ([`~trl.ModelConfig`]):
+            Model, adapter and quantization.
+        task ([`TravelTask`]):
+            The sandbox.
+
+    Returns:
+        [`ReplayGRPOTrainer`]: The trainer, which has not trained yet.
+    """
+    from ..replay.trainer import ReplayGRPOTrainer
+
+    folder = Path(str(training_args.output_dir))
+    args = copy.copy(training_args)
+    args.output_dir = str(folder / POLICY)
+    if args.task_id_column is None:
+        args.task_id_column = "task_id"
+    set_model_init_kwargs(args, model_args)
+    start = folder / COLD_START
+    return ReplayGRPOTrainer(
+        str(start if (start / _DONE).is_file() else model_args.model_name_or_path),
+        task.reward,
+        args,
+        task.tasks(script_args.train_tasks, "train", args.seed),
+        eval_dataset=task.tasks(script_args.eval_tasks, "dev") if args.eval_strategy != "no" else None,
+        environment_factory=task.environment_factory,
+        quantization_config=get_quantization_config(model_args),
+        peft_config=get_peft_config(model_args),
+    )
 
 
 def _check_lengths(trainer: Any, given: int) -> None:

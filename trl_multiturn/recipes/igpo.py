@@ -87,11 +87,32 @@ def main(script_args: IGPOScriptArguments, training_args: IGPOConfig, model_args
         model_args ([`~trl.ModelConfig`]):
             Model, adapter and quantization.
     """
+    trainer = build_trainer(script_args, training_args, model_args)
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    is_ours = script_args.dataset_name == "facts" or script_args.dataset_name in PUBLIC_SETS
+    finish(trainer, IGPO_PANELS, "IGPO", None if is_ours else script_args.dataset_name)
+
+
+def build_trainer(script_args: IGPOScriptArguments, training_args: IGPOConfig, model_args: ModelConfig) -> Any:
+    """
+    Load data, environment and model.
+
+    Args:
+        script_args ([`IGPOScriptArguments`]):
+            Data, environment and rewards.
+        training_args ([`IGPOConfig`]):
+            Everything that [`IGPOTrainer`] takes.
+        model_args ([`~trl.ModelConfig`]):
+            Model, adapter and quantization.
+
+    Returns:
+        [`IGPOTrainer`]: The trainer, which has not trained yet.
+    """
     from ..igpo.trainer import IGPOTrainer
 
     set_model_init_kwargs(training_args, model_args)
     train, held_out, environment = _load_task(script_args, training_args.seed)
-    trainer = IGPOTrainer(
+    return IGPOTrainer(
         model_args.model_name_or_path,
         [resolve(name, REWARDS, "trl_multiturn.rewards") for name in script_args.reward_funcs],
         training_args,
@@ -101,9 +122,6 @@ def main(script_args: IGPOScriptArguments, training_args: IGPOConfig, model_args
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    is_ours = script_args.dataset_name == "facts" or script_args.dataset_name in PUBLIC_SETS
-    finish(trainer, IGPO_PANELS, "IGPO", None if is_ours else script_args.dataset_name)
 
 
 def make_parser(prog: str | None = None) -> TrlParser:

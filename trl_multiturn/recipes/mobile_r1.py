@@ -22,7 +22,7 @@ from .mobile_r1_config import DONE, STAGES, MobileR1Config
 from .mobile_r1_data import held_out_tasks, task_rows, train_steps, train_tasks
 from .mobile_r1_evaluation import evaluate
 from .results import MOBILE_R1_PANELS, plot_curves, save_history, save_json
-from .script import leave, make_script_parser
+from .script import leave, make_script_parser, parse_script
 
 
 logger = logging.get_logger(__name__)
@@ -55,7 +55,7 @@ def _run_stage(config: MobileR1Config, stage: str) -> tuple[Path, Any]:
         raise ValueError(f"stage must be one of {', '.join((*STAGES, 'evaluate'))}, got {stage!r}.")
     start = config.start(stage)
     logger.warning(f"Stage {stage}: from {start} to {config.folder(stage)}.")
-    trainer = {"sft": _sft_trainer, "action": _action_trainer, "task": _task_trainer}[stage](config, start)
+    trainer = {"sft": _sft_trainer, "action": _action_trainer, "task": task_trainer}[stage](config, start)
     folder = config.folder(stage)
     checkpoint = get_last_checkpoint(folder) if folder.is_dir() else None
     if checkpoint is not None:
@@ -105,7 +105,19 @@ def _action_trainer(config: MobileR1Config, start: str) -> Any:
     )
 
 
-def _task_trainer(config: MobileR1Config, start: str) -> Any:
+def task_trainer(config: MobileR1Config, start: str) -> Any:
+    """
+    Build the trainer of the third stage.
+
+    Args:
+        config ([`MobileR1Config`]):
+            Settings.
+        start (`str`):
+            Model to start from.
+
+    Returns:
+        [`MultiTurnGRPOTrainer`]: The trainer, which has not trained yet.
+    """
     from ..rewards.gui import gui_format_reward, make_task_reward
     from ..trainer import MultiTurnGRPOTrainer
     from .processors import load_processor
@@ -185,11 +197,7 @@ def run(argv: list[str]) -> None:
         argv (`list[str]`):
             Command-line arguments after `trl-multiturn mobile-r1`.
     """
-    parser = make_parser(prog="trl-multiturn mobile-r1")
-    try:
-        (config,) = parser.parse_args_and_config(argv, fail_with_unknown_args=True)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+    (config,) = parse_script(make_parser(prog="trl-multiturn mobile-r1"), argv)
     trainer = None
     for stage in (*STAGES, "evaluate") if config.stage == "all" else (config.stage,):
         if config.stage == "all" and stage in STAGES and config.is_done(stage):

@@ -66,12 +66,32 @@ def main(script_args: ReplayScriptArguments, training_args: ReplayGRPOConfig, mo
         model_args ([`~trl.ModelConfig`]):
             Model, adapter and quantization.
     """
+    trainer = build_trainer(script_args, training_args, model_args)
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    is_travel = script_args.dataset_name == "travel"
+    finish(trainer, REPLAY_PANELS, "Replay GRPO", None if is_travel else script_args.dataset_name)
+
+
+def build_trainer(script_args: ReplayScriptArguments, training_args: ReplayGRPOConfig, model_args: ModelConfig) -> Any:
+    """
+    Load data, environment and model.
+
+    Args:
+        script_args ([`ReplayScriptArguments`]):
+            Data, environment and rewards.
+        training_args ([`ReplayGRPOConfig`]):
+            Everything that [`ReplayGRPOTrainer`] takes.
+        model_args ([`~trl.ModelConfig`]):
+            Model, adapter and quantization.
+
+    Returns:
+        [`ReplayGRPOTrainer`]: The trainer, which has not trained yet.
+    """
     from ..replay.trainer import ReplayGRPOTrainer
 
     set_model_init_kwargs(training_args, model_args)
-    is_travel = script_args.dataset_name == "travel"
     evaluates = training_args.eval_strategy != "no"
-    if is_travel:
+    if script_args.dataset_name == "travel":
         task = load_travel_task(script_args)
         train = task.tasks(script_args.train_tasks, "train", training_args.seed)
         held_out: Any = task.tasks(script_args.eval_tasks, "dev") if evaluates else None
@@ -81,7 +101,7 @@ def main(script_args: ReplayScriptArguments, training_args: ReplayGRPOConfig, mo
     else:
         train, held_out = load_splits(script_args, script_args.eval_limit)
         environment, rewards = _own_parts(script_args)
-    trainer = ReplayGRPOTrainer(
+    return ReplayGRPOTrainer(
         model_args.model_name_or_path,
         rewards or None,
         training_args,
@@ -91,8 +111,6 @@ def main(script_args: ReplayScriptArguments, training_args: ReplayGRPOConfig, mo
         quantization_config=get_quantization_config(model_args),
         peft_config=get_peft_config(model_args),
     )
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    finish(trainer, REPLAY_PANELS, "Replay GRPO", None if is_travel else script_args.dataset_name)
 
 
 def check_arguments(script_args: ReplayScriptArguments, training_args: Any) -> None:

@@ -54,16 +54,35 @@ def run_script(
         check (`Callable`, *optional*):
             Takes script and training arguments, and raises a `ValueError` or an `OSError` if they do not fit together.
     """
+    main(*parse_script(parser, argv, check))
+
+
+def parse_script(parser: TrlParser, argv: list[str], check: Callable[..., None] | None = None) -> tuple[Any, ...]:
+    """
+    Parse the arguments of a command; what is wrong with them is one line.
+
+    Args:
+        parser ([`~trl.TrlParser`]):
+            Parser that gives script arguments, training arguments and a [`~trl.ModelConfig`], or a recipe's configuration.
+        argv (`list[str]`):
+            Command-line arguments after the command's name.
+        check (`Callable`, *optional*):
+            Takes script and training arguments, and raises a `ValueError` or an `OSError` if they do not fit together.
+
+    Returns:
+        `tuple`: What the parser gives.
+    """
     try:
         arguments = parser.parse_args_and_config(argv, fail_with_unknown_args=True)
-        if arguments[2].model_name_or_path is None:
-            raise ValueError("name the model to train: --model_name_or_path, a Hub id or a folder.")
-        arguments[1].resume_from_checkpoint = _checkpoint(arguments[1].resume_from_checkpoint)
+        if len(arguments) == 3:
+            if arguments[2].model_name_or_path is None:
+                raise ValueError("name the model to train: --model_name_or_path, a Hub id or a folder.")
+            arguments[1].resume_from_checkpoint = _checkpoint(arguments[1].resume_from_checkpoint)
         if check is not None:
             check(*arguments[:2])
     except (OSError, ValueError) as error:  # of the recipe file, a field's name or its value
         parser.error(str(error))
-    main(*arguments)
+    return arguments
 
 
 def _checkpoint(given: str | bool | None) -> str | bool | None:

@@ -58,6 +58,9 @@ OWN_METRICS = (
     "action/",
     "task/",
     "images/",
+    "sampling/lost_tokens",
+    "sampling/masked_tokens",
+    "sampling/off_policy",
     "tools/timeouts",
     "rewards/missing",
 )

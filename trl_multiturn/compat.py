@@ -55,6 +55,13 @@ METHODS = {
     "_load_optimizer_and_scheduler": ["checkpoint"],
     "_load_from_checkpoint": ["resume_from_checkpoint", "model"],
     "_load_best_model": [],
+    "get_off_policy_mask": [
+        "advantages",
+        "per_token_logps",
+        "sampling_per_token_logps",
+        "mask",
+        "off_policy_threshold",
+    ],
 }
 
 # Keys of the dictionary that `_generate_and_score_completions` returns, and attributes of a trainer, that we read.
@@ -86,6 +93,10 @@ ATTRIBUTES = [
     "reward_weights",
     "temperature",
     "tools",
+    "use_vllm",
+    "vllm_importance_sampling_correction",
+    "vllm_importance_sampling_mode",
+    "vllm_mode",
 ]
 
 

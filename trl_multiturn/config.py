@@ -13,6 +13,7 @@ from .rollouts import StopReason
 logger = logging.get_logger(__name__)
 
 _DEFAULT_TOOL_TIMEOUT = 60.0
+_DEFAULT_MAX_LOST_SHARE = 0.1
 
 
 @dataclass
@@ -45,6 +46,10 @@ class MultiTurnGRPOConfig(GRPOConfig):
             Number of newest images in context when a turn is written; older ones are replaced by a line of text. Each
             turn is trained in the context in which it was written. If `None`, all images stay, as in TRL. Needs a
             vision-language model whose images are grids of patches (the Qwen-VL family).
+        max_lost_share (`float`, *optional*):
+            Share of a batch's trained tokens, between 0 and 1, that importance sampling may mask or weigh below a tenth
+            before there is a warning. If `None`, 0.1 with vLLM. Cannot be set without `use_vllm` and
+            `vllm_importance_sampling_correction`.
     """
 
     _VALID_DICT_FIELDS = GRPOConfig._VALID_DICT_FIELDS + ["stop_policies"]
@@ -91,6 +96,14 @@ class MultiTurnGRPOConfig(GRPOConfig):
         },
     )
 
+    max_lost_share: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of a batch's trained tokens that importance sampling may mask or weigh below a tenth before "
+            "there is a warning. Defaults to 0.1 with vLLM; cannot be set without it."
+        },
+    )
+
     def __post_init__(self):
         if self.bf16 is None and not self.fp16 and (reason := _why_not_bf16(self.use_cpu)):
             logger.warning_once(f"Training in float32: {reason} Set `bf16=False` to silence this warning.")
@@ -112,7 +125,21 @@ class MultiTurnGRPOConfig(GRPOConfig):
             raise ValueError(f"tool_timeout must be positive, got {self.tool_timeout}.")
         if self.history_images is not None and self.history_images < 1:
             raise ValueError(f"history_images must be at least 1, got {self.history_images}.")
+        self._check_max_lost_share()
         self.stop_policies = _check_stop_policies(self.stop_policies)
+
+    def _check_max_lost_share(self) -> None:
+        if not (self.use_vllm and self.vllm_importance_sampling_correction):
+            if self.max_lost_share is not None:
+                raise ValueError(
+                    "max_lost_share has no effect without use_vllm and vllm_importance_sampling_correction: nothing is lost "
+                    "to importance sampling then."
+                )
+            return
+        if self.max_lost_share is None:
+            self.max_lost_share = _DEFAULT_MAX_LOST_SHARE
+        if not 0.0 <= self.max_lost_share <= 1.0:
+            raise ValueError(f"max_lost_share must be between 0 and 1, got {self.max_lost_share}.")
 
     def masked_stop_reasons(self) -> set[StopReason]:
         """Reasons whose rollouts are left out of the loss."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object, is_peft_model
+from accelerate.utils import broadcast_object_list, gather_object, is_peft_model
 from transformers.utils import logging
 from trl import GRPOTrainer
 from trl.trainer.utils import use_adapter
@@ -21,6 +21,13 @@ from .environment_rewards import rewards_by_turn, turn_rewards_total
 from .hooks import TurnHooks
 from .image_fields import break_image_tokens, part_of_images, select_rollouts
 from .image_history import SegmentBatch, find_image_tokens, leave_images_out
+from .importance_sampling import (
+    count_dropped_tokens,
+    count_lost_tokens,
+    lost_token_metrics,
+    lost_tokens_warning,
+    trained_tokens,
+)
 from .malformed_calls import MALFORMED_CALL, malformed_calls_as_calls, refuse_malformed_call
 from .metrics import rollout_metrics
 from .renamed_weights import has_renamed_weights, load_renamed_weights
@@ -30,6 +37,7 @@ from .sampling import EpochSampler
 from .state import load_shards, load_state, save_shard, save_state
 from .stopping import find_stop_reasons
 from .tools import ToolExecutor
+from .vllm_requests import SharedRequests, check_server_context
 
 
 logger = logging.get_logger(__name__)
@@ -102,12 +110,14 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         self._executor: ToolExecutor | None = None
         self._over: dict[int, StopReason] = {}
         self._record: dict[str, Any] = {}
+        self._warned_of_lost_tokens = False
         super().__init__(model, reward_funcs, args, train_dataset, **kwargs)
         self.is_vision_language = self._is_vlm
         self._image_tokens = None
         if args.history_images is not None:
             processor = self.processing_class if self._is_vlm else None
             self._image_tokens = find_image_tokens(processor, self._tokenizer, self._image_pad_token_id)
+        self._requests = self._share_requests() if args.use_vllm else None
         self._resolve_turn_rewards()
         if args.gamma != 1.0 and not self._gives_turn_rewards and not self._overrides_turn_advantages():
             raise ValueError(
@@ -175,7 +185,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         Returns:
             `list[list[int]]`: Tokens of each utterance, the one that ends it included.
         """
-        return super()._generate_single_turn(prompt_ids, None, {}, 1)[0]
+        return self._sample(prompt_ids, None, {}, 1)[0]
 
     # --- what `diagnose` asks for
 
@@ -222,6 +232,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         turn_advantages = self.compute_turn_advantages(rollouts, turn_rewards)
         output["advantages"] = self._token_advantages(rollouts, turn_advantages, output)
         self._mask_stop_reasons(rollouts, output)
+        self._report_lost_tokens(output, rollouts.is_training)
         self._log_rollouts(rollouts, turn_rewards, turn_advantages)
         if rollouts.is_training:
             replacement = self.replace_batch(rollouts)
@@ -251,7 +262,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             written, written_logprobs = self._write_turn(ids, kept, fields, num_generations, has_tool_images)
             for i, row in enumerate(going):
                 completion_ids[row] = written[i]
-                if logprobs is not None:
+                if logprobs is not None and written_logprobs is not None:
                     logprobs[row] = written_logprobs[i]
         return completion_ids, logprobs
 
@@ -265,14 +276,22 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
 
         def sample(count: int) -> list[list[list[int]]]:
             repeated = [ids for ids in prompt_ids for _ in range(count)]
-            written, _ = super(MultiTurnGRPOTrainer, self)._generate_single_turn(
-                repeated, images, fields, num_generations * count, has_tool_images
-            )
+            written, _ = self._sample(repeated, images, fields, num_generations * count, has_tool_images)
             return [written[i : i + count] for i in range(0, len(written), count)]
 
         chosen = self.choose_turns(prompt_ids, sample)
-        if chosen is not None:
-            return chosen, None
+        if chosen is None:
+            return self._sample(prompt_ids, images, fields, num_generations, has_tool_images)
+        if self.use_vllm and self.vllm_importance_sampling_correction:
+            raise ValueError(
+                "`choose_turns` has chosen what was written, and with what probability is not known: set "
+                "vllm_importance_sampling_correction=False."
+            )
+        return chosen, None
+
+    def _sample(self, prompt_ids, images, fields, num_generations, has_tool_images=False):
+        if self._requests is not None:
+            return self._requests.generate(prompt_ids, images, num_generations)
         return super()._generate_single_turn(prompt_ids, images, fields, num_generations, has_tool_images)
 
     def _get_per_token_logps_and_entropies(
@@ -377,11 +396,14 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         self._sync_tool_dicts = self._executor.sync_proxies()
         self._async_tool_dicts = self._executor.async_proxies()
         try:
-            return super()._tool_call_loop(
+            output = super()._tool_call_loop(
                 prompts, prompt_ids, completion_ids, completions, logprobs, images, multimodal_fields
             )
         finally:
             self._sync_tool_dicts, self._async_tool_dicts = tools
+        if self._requests is not None:
+            self._requests.finish()
+        return output
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         stop_reasons = [reason.value for reason in self._record["stop_reasons"]]
@@ -401,11 +423,19 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         self._record["rewards"] = rewards
         return rewards
 
+    def get_off_policy_mask(self, *, mask, **inputs):  # type: ignore[override]
+        keep = super().get_off_policy_mask(mask=mask, **inputs)
+        dropped, trained = self.accelerator.reduce(count_dropped_tokens(keep, mask), "sum").tolist()
+        self.log_metric("sampling/off_policy_masked_tokens", dropped / max(trained, 1.0))
+        return keep
+
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        self._last_loaded_step = -1  # vLLM must get these weights, whatever step they are of
         if not self._load_renamed(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self):
+        self._last_loaded_step = -1
         if not self._load_renamed(self.state.best_model_checkpoint):
             super()._load_best_model()
 
@@ -464,6 +494,21 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
                     "No reward source provided. Pass `reward_funcs`, or an `environment_factory` whose environment has "
                     "a `get_reward` method or an attribute `turn_rewards`."
                 )
+
+    def _share_requests(self) -> SharedRequests | None:
+        """The way to vLLM, if the processes' requests go there together. Checks that a server takes them."""
+        args, server = self.args, self.vllm_mode == "server"
+        if not server and args.vllm_tensor_parallel_size == 1:
+            return None
+        known: list[int | None] = [None]
+        if server and self.accelerator.is_main_process:
+            known = [self.vllm_generation.vllm_client.get_server_info()["model_config"].get("max_model_len")]
+        (max_model_len,) = broadcast_object_list(known)
+        if max_model_len is not None:
+            max_tokens = (args.generation_kwargs or {}).get("max_tokens", args.max_completion_length)
+            check_server_context(max_model_len, args.max_completion_length, max_tokens, bool(self.tools))
+        sample = super()._generate_single_turn
+        return SharedRequests(self.accelerator, lambda ids, images, count: sample(ids, images, {}, count))
 
     def _overrides_turn_advantages(self) -> bool:
         return type(self).compute_turn_advantages is not TurnHooks.compute_turn_advantages
@@ -582,6 +627,8 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
     def _training_inputs(self, batch: TrainingBatch) -> dict[str, Any]:
         """What TRL splits into micro-batches, for sequences that it did not generate itself."""
         inputs = batch.padded(self._tokenizer.pad_token_id, self.accelerator.device)
+        if self.use_vllm and self.vllm_importance_sampling_correction:  # they are trained on as they are
+            inputs["importance_sampling_ratio"] = torch.ones(len(batch), 1, device=self.accelerator.device)
         return {**inputs, "num_items_in_batch": self.accelerator.gather(inputs["tool_mask"].sum()).sum()}
 
     def _mask_stop_reasons(self, rollouts: Rollouts, output: dict[str, Any]) -> None:
@@ -610,6 +657,21 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
                         pool[i] = factories[name]()
 
     # --- metrics
+
+    def _report_lost_tokens(self, output: dict[str, Any], is_training: bool) -> None:
+        ratio = output.get("importance_sampling_ratio")
+        if ratio is None:
+            return
+        counts = self.accelerator.gather(count_lost_tokens(ratio, trained_tokens(output)))
+        metrics = lost_token_metrics(counts.cpu())
+        for name, value in metrics.items():
+            self.log_metric(name, value)
+        mode = self.vllm_importance_sampling_mode
+        if is_training and not self._warned_of_lost_tokens:
+            warning = lost_tokens_warning(metrics, self.args.max_lost_share, mode)
+            self._warned_of_lost_tokens = warning is not None
+            if warning is not None:
+                logger.warning(warning)
 
     def _log_rollouts(self, rollouts: Rollouts, turn_rewards: torch.Tensor, turn_advantages: torch.Tensor) -> None:
         stacked = torch.stack([turn_rewards.float(), turn_advantages.float(), rollouts.written_mask.float()], dim=1)

@@ -279,6 +279,11 @@ class ArCHerConfig(MultiTurnGRPOConfig):
                     f"algorithm={self.algorithm!r} trains on stored tokens, whose sampling probabilities are not kept: set "
                     "vllm_importance_sampling_correction=False."
                 )
+        if self.algorithm == "chai" and self.use_vllm and self.vllm_importance_sampling_correction:
+            raise ValueError(
+                "algorithm='chai' chooses among utterances, and with what probability is not known: set "
+                "vllm_importance_sampling_correction=False."
+            )
         if self.token_baseline and self.algorithm != "archer":
             raise ValueError(f"token_baseline has no effect with algorithm={self.algorithm!r}.")
         if self.algorithm == "offline" and self.value_target == "resample":

@@ -38,6 +38,9 @@ def test_private_names_are_touched_in_one_file():
     assert used <= allowed
 
 
+SCORING = "_get_per_token_logps_and_entropies"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -45,6 +48,22 @@ def test_private_names_are_touched_in_one_file():
         (
             lambda patch: patch.setattr(trl.GRPOTrainer, "_generate", lambda self, prompts, images: None),
             r"GRPOTrainer._generate takes \(prompts, images\) instead of \(prompts\)",
+        ),
+        (
+            lambda patch: patch.setattr(
+                trl.GRPOTrainer, SCORING, lambda self, model, input_ids, *rest, batch_size: None
+            ),
+            rf"GRPOTrainer.{SCORING} does not take \(model, input_ids, .*\)",
+        ),
+        (
+            lambda patch: patch.setattr(
+                trl.GRPOTrainer, SCORING, lambda self, model, attention_mask, *ids, **rest: None
+            ),
+            rf"GRPOTrainer.{SCORING} does not take \(model, input_ids, .*\)",
+        ),
+        (
+            lambda patch: patch.delattr(trl.GRPOTrainer, SCORING),
+            f"GRPOTrainer.{SCORING} is gone",
         ),
         (
             lambda patch: patch.setattr(importlib.metadata, "version", lambda name: "2.0.0"),
@@ -58,7 +77,7 @@ def test_an_unsupported_trl_gives_one_clear_line(monkeypatch, change, message):
     with pytest.raises(ImportError, match=message) as caught:
         trl_multiturn.__getattr__("IGPOTrainer")
     assert "\n" not in str(caught.value)
-    assert "pip install 'trl>=1.16,<1.17'" in str(caught.value).replace("trl<1.17,>=1.16", "trl>=1.16,<1.17")
+    assert f"pip install 'trl{compat.SUPPORTED_TRL}'" in str(caught.value)
 
 
 def test_importing_the_package_is_light():

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import inspect
+from collections.abc import Mapping
 
 from packaging.specifiers import SpecifierSet
 
@@ -32,25 +33,6 @@ METHODS = {
     "_get_tool_suffix_ids": ["tool_messages"],
     "_calculate_rewards": ["inputs", "prompts", "completions", "completion_ids_list"],
     "_generate_and_score_completions": ["inputs"],
-    "_get_per_token_logps_and_entropies": [
-        "model",
-        "input_ids",
-        "attention_mask",
-        "logits_to_keep",
-        "batch_size",
-        "compute_entropy",
-        "compute_aux_loss",
-        "pixel_values",
-        "image_grid_thw",
-        "num_images",
-        "pixel_attention_mask",
-        "spatial_shapes",
-        "num_tiles",
-        "image_sizes",
-        "token_type_ids",
-        "mm_token_type_ids",
-        "image_position_ids",
-    ],
     "_save_optimizer_and_scheduler": ["output_dir"],
     "_load_optimizer_and_scheduler": ["checkpoint"],
     "_load_from_checkpoint": ["resume_from_checkpoint", "model"],
@@ -62,6 +44,15 @@ METHODS = {
         "mask",
         "off_policy_threshold",
     ],
+}
+
+# Method that our override hands everything on to, whatever TRL calls its parameters -> positional arguments, and names of those
+# that we look at or pass by name.
+CALLS = {
+    "_get_per_token_logps_and_entropies": (
+        ["model", "input_ids", "attention_mask", "logits_to_keep"],
+        ["batch_size", "pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids"],
+    ),
 }
 
 # Keys of the dictionary that `_generate_and_score_completions` returns, and attributes of a trainer, that we read.
@@ -127,13 +118,26 @@ def contract_changes() -> list[str]:
     """
     from trl import GRPOTrainer
 
-    changes = []
+    changes = [f"GRPOTrainer.{name} is gone" for name in (*METHODS, *CALLS) if not hasattr(GRPOTrainer, name)]
     for name, expected in METHODS.items():
-        method = getattr(GRPOTrainer, name, None)
-        if method is None:
-            changes.append(f"GRPOTrainer.{name} is gone")
-            continue
-        found = [parameter for parameter in inspect.signature(method).parameters if parameter != "self"]
-        if found != expected:
+        found = [p for p in _parameters(GRPOTrainer, name) if p != "self"]
+        if hasattr(GRPOTrainer, name) and found != expected:
             changes.append(f"GRPOTrainer.{name} takes ({', '.join(found)}) instead of ({', '.join(expected)})")
+    for name, (positional, named) in CALLS.items():
+        if hasattr(GRPOTrainer, name) and not _takes(GRPOTrainer, name, positional, named):
+            changes.append(f"GRPOTrainer.{name} does not take ({', '.join([*positional, *named])})")
     return changes
+
+
+def _parameters(trainer: type, name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(getattr(trainer, name, lambda: None)).parameters
+
+
+def _takes(trainer: type, name: str, positional: list[str], named: list[str]) -> bool:
+    """Whether a call has a place for every argument, and the positional ones are not named in another order."""
+    found = [p.name for p in _parameters(trainer, name).values() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+    try:
+        inspect.signature(getattr(trainer, name)).bind("self", *positional, **dict.fromkeys(named))
+    except TypeError:
+        return False
+    return all(own == theirs for own, theirs in zip(positional, found, strict=False))

@@ -30,6 +30,7 @@ from .importance_sampling import (
 )
 from .malformed_calls import MALFORMED_CALL, malformed_calls_as_calls, refuse_malformed_call
 from .metrics import rollout_metrics
+from .qlora import dtypes_kept, keep_differentiable
 from .renamed_weights import has_renamed_weights, load_renamed_weights
 from .reward_funcs import append_reward_funcs, make_stop_penalty, weighted_rewards
 from .rollouts import Rollouts, StopReason, TrainingBatch, find_turns
@@ -112,6 +113,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         self._record: dict[str, Any] = {}
         self._warned_of_lost_tokens = False
         super().__init__(model, reward_funcs, args, train_dataset, **kwargs)
+        keep_differentiable(self.model)
         self.is_vision_language = self._is_vlm
         self._image_tokens = None
         if args.history_images is not None:
@@ -321,11 +323,11 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         """TRL's scoring. It fails on a part of a batch that has no image if the rest has some: then part by part."""
         score = super()._get_per_token_logps_and_entropies
         if fields.get("image_grid_thw") is None or not fields.get("num_images") or all(fields["num_images"]):
-            return score(model, ids, mask, num_last, batch_size, **fields)
+            return score(model, ids, mask, num_last, batch_size=batch_size, **fields)
         scored = []
         for start in range(0, len(ids), batch_size or len(ids)):
             part = slice(start, start + (batch_size or len(ids)))
-            scored.append(score(model, ids[part], mask[part], num_last, None, **part_of_images(part, fields)))
+            scored.append(score(model, ids[part], mask[part], num_last, **part_of_images(part, fields)))
         logps, entropies, aux_losses = zip(*scored, strict=True)
         return (
             torch.cat(logps),
@@ -432,12 +434,14 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         self._last_loaded_step = -1  # vLLM must get these weights, whatever step they are of
         if not self._load_renamed(resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            with dtypes_kept(model or self.model):
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self):
         self._last_loaded_step = -1
         if not self._load_renamed(self.state.best_model_checkpoint):
-            super()._load_best_model()
+            with dtypes_kept(self.model):
+                super()._load_best_model()
 
     def _load_renamed(self, folder: Any) -> bool:
         model = self.accelerator.unwrap_model(self.model)

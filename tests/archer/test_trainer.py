@@ -23,11 +23,12 @@ from tests.tiny import (
     settings,
 )
 from trl_multiturn import ArCHerConfig, ArCHerTrainer
+from trl_multiturn.archer import trainer as archer_trainer
 from trl_multiturn.archer.buffer import ReplayBuffer
 from trl_multiturn.archer.episodes import utterance
 from trl_multiturn.archer.logged import logged_trajectories
 from trl_multiturn.archer.saving import load_critic
-from trl_multiturn.state import load_shards, save_shard
+from trl_multiturn.state import load_shards, load_state, save_shard
 
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())["trl_equivalence"]
@@ -362,6 +363,13 @@ class TestVariants:
         expected = sum(rewards[0, k].item() * 0.95**k for k in range(turns)) - first
         assert advantages[0, 0].item() == pytest.approx(expected, abs=1e-3)
 
+    def test_token_baseline_draws_nothing_from_the_global_generator(self, tmp_path):
+        after = []
+        for token_baseline in (False, True):
+            make(tmp_path, token_baseline=token_baseline)
+            after.append(torch.get_rng_state())
+        assert torch.equal(*after)
+
     def test_token_baseline_is_learnt_and_subtracted(self, tmp_path):
         trainer = make(tmp_path, max_steps=3, token_baseline=True, critic_steps=10, critic_warmup_iterations=3)
         trainer.train()
@@ -374,7 +382,7 @@ class TestVariants:
 class TestFilteredBC:
     def test_clones_the_best_so_far(self, tmp_path):
         trainer = make(tmp_path, algorithm="filtered_bc", filter_quantile=0.9, max_steps=3)
-        critic = weights_of(trainer.learner.critic)
+        assert trainer.learner is None
         trainer.train()
         best = trainer.buffer.best(0.9)
         threshold = min(trainer.buffer.get(i).total_reward for i in best)
@@ -388,7 +396,15 @@ class TestFilteredBC:
             assert tuple(prompt + completion) in kept
             trained = output["advantages"][row] > 0
             assert torch.equal(trained, output["tool_mask"][row].bool())
-        assert same(weights_of(trainer.learner.critic), critic)
+
+    def test_has_no_critic_to_build_train_or_save(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(archer_trainer, "build_critic", None)
+        saved = {"algorithm": "filtered_bc", "save_strategy": "steps", "save_steps": 1, "critic_warmup_iterations": 1}
+        make(tmp_path, max_steps=1, **saved).train()
+        assert load_state(tmp_path / "checkpoint-1") == {"warmed_up": True}
+        resumed = make(tmp_path, max_steps=2, **saved)
+        resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+        assert resumed.warmed_up and len(resumed.buffer) == 24
 
     def test_raises_the_probability_of_what_it_clones(self, tmp_path):
         trainer = make(tmp_path, algorithm="filtered_bc", max_steps=8, learning_rate=5e-3)
@@ -438,7 +454,10 @@ class TestChai:
             return picked
 
         trainer.choose_turns = recorded
+        passes = []
+        trainer.model.register_forward_hook(lambda *given: passes.append(1))
         trainer.train()
+        assert not passes  # no utterance is sampled by the model here, so a pass would be one for the loss
         assert same(weights_of(trainer.model), before)
         assert trainer.sizes[0] == 8 * 3
         assert all(
@@ -607,6 +626,9 @@ class TestRefused:
             ({"critic_head": "hl_gauss", "value_min": 1.0, "value_max": 0.0}, "value_min must be below value_max"),
             ({"critic_head": "hl_gauss", "value_min": 0.0, "value_max": 1.0, "value_bins": 1}, "at least 2"),
             ({"value_min": -1.0}, "no effect with critic_head='regression'"),
+            ({"scale_rewards": "none"}, "scale_rewards='none' has no effect"),
+            ({"scale_rewards": False}, "scale_rewards='none' has no effect"),
+            ({"push_critic": True, "algorithm": "filtered_bc"}, "push_critic has no effect"),
             ({"token_baseline": True, "algorithm": "chai"}, "token_baseline has no effect"),
             ({"algorithm": "filtered_bc", "beta": 0.1}, "has no KL penalty"),
             ({"algorithm": "offline", "value_target": "resample"}, "leave value_target"),

@@ -29,7 +29,7 @@ class TokenBaseline:
     """
 
     def __init__(self, backbone: nn.Module, width: int, args: ArCHerConfig, accelerator: Accelerator):
-        head = nn.Linear(width, 1)
+        head = nn.utils.skip_init(nn.Linear, width, 1)  # its usual weights would be drawn from the global generator
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         self.module = nn.ModuleDict({"backbone": backbone, "head": head}).to(accelerator.device)

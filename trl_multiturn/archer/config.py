@@ -271,6 +271,13 @@ class ArCHerConfig(MultiTurnGRPOConfig):
             raise ValueError(f"value_bins must be at least 2, got {self.value_bins}.")
 
     def _check_algorithm(self) -> None:
+        if self.scale_rewards != "group":
+            raise ValueError(
+                f"scale_rewards={self.scale_rewards!r} has no effect: ArCHer's advantages come from the critic, not from a "
+                "group's rewards. Leave it, or set whiten_advantages=True."
+            )
+        if self.push_critic and self.algorithm == "filtered_bc":
+            raise ValueError("push_critic has no effect with algorithm='filtered_bc', which has no critic.")
         if self.algorithm in ("filtered_bc", "offline"):
             if self.beta != 0.0:
                 raise ValueError(f"algorithm={self.algorithm!r} has no KL penalty: leave beta at 0.")

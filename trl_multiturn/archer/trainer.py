@@ -113,8 +113,10 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
         if args.load_best_model_at_end:
             logger.warning("load_best_model_at_end restores the policy alone: the critic stays the last one.")
         self.buffer = ReplayBuffer(args.replay_capacity, args.replay_max_bytes, seed=args.seed)
-        critic = build_critic(args, self.model, self.processing_class)
-        self.learner = CriticLearner(critic, args, self.buffer, self.accelerator, self._num_critic_steps())
+        self.learner = None
+        if args.algorithm != "filtered_bc":
+            critic = build_critic(args, self.model, self.processing_class)
+            self.learner = CriticLearner(critic, args, self.buffer, self.accelerator, self._num_critic_steps())
         self._baseline = None
         if args.token_baseline:
             backbone, width = build_causal_backbone(args, self.model)
@@ -167,6 +169,34 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
             advantages = self._subtract_baseline(rollouts, advantages)
         return advantages * self._loss_scale
 
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """
+        TRL's loss. A step of CHAI, whose policy is frozen, saves the pass over the batch: its loss is 0.
+
+        Args:
+            model (`torch.nn.Module`):
+                The policy.
+            inputs (`dict`):
+                One micro-batch.
+            return_outputs (`bool`, *optional*, defaults to `False`):
+                Not supported by TRL.
+            num_items_in_batch (`torch.Tensor`, *optional*):
+                Not used by TRL.
+
+        Returns:
+            `torch.Tensor` of shape `()`.
+        """
+        if self.args.algorithm == "chai" and self.is_in_train and self.model.training and self._needs_no_gradient():
+            return torch.zeros((), device=self.accelerator.device, requires_grad=True)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def _needs_no_gradient(self) -> bool:
+        """Whether an optimizer may step without one. Sharded models and the scaler of float16 wait for a backward pass."""
+        plain = ("NO", "MULTI_GPU", "MULTI_CPU")
+        return self.accelerator.scaler is None and self.accelerator.distributed_type.value in plain
+
     # --- one iteration
 
     def _store(self, trajectories: list[Trajectory | None]) -> int:
@@ -195,7 +225,7 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
             fresh_id (`int`):
                 First trajectory of the newest generation batch.
         """
-        if self.args.algorithm == "filtered_bc":
+        if self.learner is None:
             return
         if fresh_id == self.buffer.next_id:
             logger.warning("No rollout of this batch had a reward: the critic was not trained.")
@@ -218,7 +248,7 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
         Raises:
             `ValueError`: If the first batch has returns outside. Later ones are counted and logged.
         """
-        if self.args.critic_head != "hl_gauss" or self.args.algorithm == "filtered_bc":
+        if self.args.critic_head != "hl_gauss" or self.learner is None:
             return
         returns = torch.cat([torch.zeros(0), *(monte_carlo_returns(t.rewards, self.args.gamma) for t in trajectories)])
         low, high = self.args.value_min or 0.0, self.args.value_max or 0.0
@@ -239,7 +269,7 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
     def _advantages(self, rollouts: Rollouts) -> torch.Tensor:
         device = rollouts.outcomes.device
         scored = [t for t in self._trajectories if t is not None]
-        if self.args.algorithm == "filtered_bc":
+        if self.learner is None:
             return torch.zeros(rollouts.turn_mask.shape, device=device)
         values = self.learner.values(scored)
 
@@ -316,15 +346,19 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
         self.log_metric("archer/buffer_age", self.buffer.mean_age(self.state.global_step))
 
     def method_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"warmed_up": self.warmed_up}
+        if self.learner is None:
+            return state
         prints = gather_object([self.learner.fingerprint()])
         if len(set(prints)) > 1:
             raise RuntimeError("The critic is not the same on all processes: nothing it says can be trusted.")
-        state = self.learner.state() | {"warmed_up": self.warmed_up}
+        state |= self.learner.state()
         state["critic_fingerprint"] = prints[0]
         return state if self._baseline is None else state | self._baseline.state()
 
     def load_method_state(self, state: dict[str, Any]) -> None:
-        self.learner.load_state(state)
+        if self.learner is not None:
+            self.learner.load_state(state)
         if self._baseline is not None:
             self._baseline.load_state(state)
         self.warmed_up = state["warmed_up"]
@@ -346,7 +380,7 @@ class ArCHerTrainer(ArCHerVariants, MultiTurnGRPOTrainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model, and the critic in the folder `critic` next to it if `push_critic` is set."""
         super().save_model(output_dir, _internal_call)
-        if self.args.push_critic and self.args.should_save:
+        if self.learner is not None and self.args.push_critic and self.args.should_save:
             # What is pushed is the output folder, also when a checkpoint is saved.
             for folder in {str(output_dir or self.args.output_dir), str(self.args.output_dir)}:
                 save_critic(self.learner.critic, self.args, Path(folder) / "critic")

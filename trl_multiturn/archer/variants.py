@@ -24,7 +24,7 @@ class ArCHerVariants(TurnHooks):
 
     args: ArCHerConfig
     buffer: ReplayBuffer
-    learner: CriticLearner
+    learner: CriticLearner | None
     train_dataset: Any
     tools: Any
     log_metric: Any
@@ -52,6 +52,7 @@ class ArCHerVariants(TurnHooks):
             return None
         self.train_critic(self.buffer.first_id)
         trajectories = self._fetch(self.buffer.draw(len(rows) * self.accelerator.num_processes))
+        assert self.learner is not None
         values = self.learner.values(trajectories)
         advantages = utterance_advantages(values.q1, values.q2, values.v1, values.v2)
         weights = (self.args.awr_temperature * advantages).exp().clamp(max=_MAX_AWR_WEIGHT)
@@ -92,6 +93,7 @@ class ArCHerVariants(TurnHooks):
         """
         if self.args.algorithm != "chai":
             return None
+        assert self.learner is not None
         candidates = sample(self.args.num_candidates)
         values = self.learner.values(
             [utterance(prompt, ids) for prompt, some in zip(prompt_ids, candidates, strict=True) for ids in some],

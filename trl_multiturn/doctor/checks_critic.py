@@ -34,7 +34,7 @@ def check_critic(seen: Observation) -> Finding:
             "Let a reward function, or the environment's `turn_rewards`, give a number for every rollout.",
         )
     window, kind = seen.extra["critic_window"], seen.args.critic_kind
-    long = sum(len(t.tokens) > window for t in scored)
+    long = 0 if window is None else sum(len(t.tokens) > window for t in scored)
     told = f"{sum(map(len, scored))} turns in {len(scored)} rollouts"
     if long and kind == "causal":
         return Finding(

@@ -95,12 +95,12 @@ def _of_archer(trainer: Any, seen: Observation) -> dict[str, Any]:
     assert seen.rollouts is not None and seen.turn_rewards is not None
     trajectories = read_trajectories(seen.rollouts, seen.turn_rewards, 0)
     scored = [t for t in trajectories if t is not None]
-    read = trainer.args.algorithm != "filtered_bc" and scored
-    values = trainer.learner.values(scored) if read else None
+    learner = trainer.learner  # filtered behaviour cloning has none
+    values = learner.values(scored) if learner is not None and scored else None
     return {
         "trajectories": trajectories,
         "values": None if values is None else {name: value.float().cpu() for name, value in vars(values).items()},
-        "critic_window": trainer.learner.critic.max_length,
+        "critic_window": None if learner is None else learner.critic.max_length,
     }
 
 

@@ -15,6 +15,7 @@ from transformers.utils import logging
 from trl import GRPOTrainer
 from trl.trainer.utils import use_adapter
 
+from .checkpoints import check_resumed, checkpoint_path, rotate, whole_checkpoint
 from .config import MultiTurnGRPOConfig
 from .doctor.keeping import put_back
 from .environment_rewards import rewards_by_turn, turn_rewards_total
@@ -112,6 +113,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         self._over: dict[int, StopReason] = {}
         self._record: dict[str, Any] = {}
         self._warned_of_lost_tokens = False
+        self._incomplete: str | None = None
         super().__init__(model, reward_funcs, args, train_dataset, **kwargs)
         keep_differentiable(self.model)
         self.is_vision_language = self._is_vlm
@@ -449,6 +451,32 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             return False
         load_renamed_weights(model, folder)
         return True
+
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        """Train, as [`~transformers.Trainer.train`]; a damaged checkpoint is refused before anything of it is loaded."""
+        check_resumed(resume_from_checkpoint, self.args.output_dir)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _get_output_dir(self, trial):
+        return super()._get_output_dir(trial) if self._incomplete is None else self._incomplete
+
+    def _save_checkpoint(self, model, trial):
+        run_dir = self._get_output_dir(trial)
+        try:
+            with whole_checkpoint(
+                run_dir, self.state, self.args, self.accelerator.wait_for_everyone
+            ) as self._incomplete:
+                super()._save_checkpoint(model, trial)
+        finally:
+            self._incomplete = None
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(checkpoint_path(run_dir, self.state))
+        if self.args.should_save:
+            rotate(run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
+
+    def _push_from_checkpoint(self, checkpoint_folder):
+        if self._incomplete is None:  # else `_save_checkpoint` does it when the folder has its name
+            super()._push_from_checkpoint(checkpoint_folder)
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)

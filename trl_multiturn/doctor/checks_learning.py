@@ -18,6 +18,14 @@ def check_gradient(seen: Observation) -> Finding:
         [`Finding`]
     """
     name, gradient = "gradient", seen.gradient
+    if gradient.failed:
+        return Finding(
+            name,
+            "error",
+            f"The loss cannot be computed: {gradient.failed}",
+            "If memory is short: per_device_train_batch_size: 1 with more gradient_accumulation_steps, activation_checkpointing: "
+            "true, or a smaller max_completion_length. Otherwise see the other findings.",
+        )
     if not gradient.trained:
         return Finding(
             name,

@@ -40,6 +40,8 @@ def check_prefixes(seen: Observation) -> list[Finding]:
                     "has one for known models), in training and where the model is served.",
                 )
             ]
+    if not chat.tools:
+        return [Finding(name, "ok", "A rollout is one message.")]
     return [_check_thinking(chat)]
 
 
@@ -192,16 +194,18 @@ def check_tools_in_context(seen: Observation) -> list[Finding]:
 
 
 def _lost_results(seen: Observation) -> list[str]:
-    """Tools whose result has not one of its longest words in the context."""
-    assert seen.rollouts is not None
+    """Tools whose result has not one of its longest words in what the policy did not write itself."""
+    rollouts = seen.rollouts
+    assert rollouts is not None
+    own = seen.sampled or rollouts.model_masks
     lost = []
-    for ids, messages in zip(seen.rollouts.completion_ids, seen.rollouts.completions, strict=True):
-        context = seen.chat.decode(ids)
+    for ids, sampled, messages in zip(rollouts.completion_ids, own, rollouts.completions, strict=True):
+        context = seen.chat.decode([token for token, is_own in zip(ids, sampled, strict=True) if not is_own])
         for message in messages if isinstance(messages, list) else []:
             content = message.get("content")
             if message["role"] != "tool" or not isinstance(content, str):
                 continue
-            words = sorted((word for word in content.split() if word.isascii() and word.isalnum()), key=len)[-5:]
+            words = sorted((w for w in content.split() if w.isascii() and w.isalnum() and len(w) > 3), key=len)[-5:]
             if words and not any(word in context for word in words):
                 lost.append(str(message.get("name", "a tool")))
     return lost

@@ -102,19 +102,24 @@ def _train_on(trainer: Any, batches: list[dict[str, Any]], watch: Watch) -> tupl
     """Loss and gradient of all micro-batches, without a step; and each row of them as it was scored."""
     trainer.model.zero_grad(set_to_none=True)
     rows: list[dict[str, Any]] = []
-    total = 0.0
+    total, failed = 0.0, ""
     for batch in batches:
-        with trainer.compute_loss_context_manager():
-            loss = trainer.compute_loss(trainer.model, batch)
-        loss.backward()
-        total += loss.item()
+        watch.logps = None
+        try:
+            with trainer.compute_loss_context_manager():
+                loss = trainer.compute_loss(trainer.model, batch)
+            if loss.requires_grad:
+                loss.backward()
+            total += loss.item()
+        except (IndexError, RuntimeError, ValueError) as error:  # told as a finding, beside what explains it
+            failed = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         rows += _split(batch, watch.logps, trainer)
-    gradient = _read_gradient(trainer.model, total)
+    gradient = _read_gradient(trainer.model, total, failed)
     trainer.model.zero_grad(set_to_none=True)
     return rows, gradient
 
 
-def _read_gradient(model: nn.Module, loss: float) -> Gradient:
+def _read_gradient(model: nn.Module, loss: float, failed: str) -> Gradient:
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     squares = 0.0
     untouched_names, broken = [], []
@@ -133,6 +138,7 @@ def _read_gradient(model: nn.Module, loss: float) -> Gradient:
         total=sum(parameter.numel() for parameter in model.parameters()),
         untouched=untouched_names,
         broken=broken,
+        failed=failed,
     )
 
 

@@ -59,6 +59,8 @@ class Gradient:
             Trained tensors that got no gradient at all.
         broken (`list[str]`):
             Tensors with a gradient that is not finite.
+        failed (`str`):
+            What the loss or its gradient raised; empty if nothing.
     """
 
     loss: float
@@ -67,6 +69,7 @@ class Gradient:
     total: int
     untouched: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    failed: str = ""
 
 
 @dataclass

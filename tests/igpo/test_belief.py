@@ -330,11 +330,6 @@ class TestFallback:
         with pytest.raises(ValueError, match=reason):
             score_beliefs(model, SEQUENCES, ENDS, ANSWERS, method="single_pass")
 
-    def test_flash_attention_is_not_supported(self, qwen, monkeypatch):
-        monkeypatch.setattr(qwen.config, "_attn_implementation_internal", "flash_attention_2")
-        supported, reason = supports_single_pass(qwen)
-        assert not supported and "flash_attention_2" in reason
-
     def test_encoder_decoders_are_refused(self):
         config = T5Config(vocab_size=VOCAB, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
         with pytest.raises(ValueError, match="decoder-only"):

@@ -4,7 +4,7 @@ The belief at a context end is the mean log-probability of the answer's tokens, 
 prefix such as `"<answer>"` (section 3 of https://huggingface.co/papers/2510.14967). A rollout has one belief per turn,
 and a pass per turn would run its first turn's tokens once for every turn. `single_pass` runs the trajectory once, keeps
 its keys and values, and then feeds the answers of all context ends side by side: each copy sees the context up to its
-own end, and itself.
+own end, and itself. Attention that takes no mask for that gets them one after another, on a cache that is cut back.
 """
 
 import sys
@@ -18,11 +18,16 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from . import belief_passes
 from .belief_passes import (
     Copy,
+    CroppedCacheBatch,
+    PerTurnBatch,
     Scorer,
+    SinglePassBatch,
     evaluation_mode,
     forward_arguments,
+    plan_cropped_cache,
     plan_per_turn,
     plan_single_pass,
     rope_follows_length,
@@ -94,7 +99,8 @@ def score_beliefs(
             Most sequences (contexts, for `"per_turn"`) of one forward pass; fewer are taken where they are long.
         method (`str`, *optional*, defaults to `"auto"`):
             `"single_pass"` runs each trajectory once, `"per_turn"` runs every context by itself, `"auto"` takes
-            `"single_pass"` where [`supports_single_pass`] allows it and says once why not elsewhere.
+            `"single_pass"` where [`supports_single_pass`] allows it and says once why not elsewhere. With attention that
+            takes no 4-D mask it is for trajectories of 4,096 tokens and more: each answer then needs a short pass.
         synchronize (`Callable[[int], int]`, *optional*):
             Called once with the number of forward passes this process needs; returns the most that any process needs.
             Empty passes make up the difference, as sharded parameters are gathered by all processes together. Pass it
@@ -173,10 +179,8 @@ def score_probes(
     contexts = [_as_list(sequence) for sequence in sequences]
     copies = _make_copies(contexts, probes)
 
-    single_pass = _use_single_pass(model, method)
     scorer = Scorer(model, temperature, device)
-    plan = plan_single_pass if single_pass else plan_per_turn
-    batches = plan(contexts, copies, 1 if scorer.rope_follows_length else batch_size)
+    batches = _plan(model, method, contexts, copies, 1 if scorer.rope_follows_length else batch_size)
     num_forwards = sum(batch.num_forwards for batch in batches)
     num_forwards_of_all = num_forwards if synchronize is None else synchronize(num_forwards)
     if num_forwards_of_all < num_forwards:
@@ -217,8 +221,8 @@ def supports_single_pass(model: nn.Module) -> tuple[bool, str]:
         return False, "it has state-space or other recurrent layers"
     if getattr(config, "add_cross_attention", False) or not getattr(config, "is_causal", True):
         return False, "its attention is not purely causal self-attention"
-    if attention not in ("sdpa", "eager"):
-        return False, f"its attention implementation {attention!r} takes no 4-D mask ('sdpa' and 'eager' do)"
+    if not _takes_mask(attention) and not _continues_cache(attention):
+        return False, f"how its attention implementation {attention!r} treats masks and caches is not known"
     # `create_causal_mask` hands a 4-D mask through as it is; what a model with its own mask code makes of one is unknown.
     if not any(hasattr(module, "create_causal_mask") for module in modules):
         return False, "its code does not build masks the way transformers does, so it may not take a 4-D mask"
@@ -232,6 +236,28 @@ def supports_single_pass(model: nn.Module) -> tuple[bool, str]:
     if kinds:
         return False, f"not all its layers attend to the full context (cache layers: {', '.join(sorted(kinds))})"
     return True, ""
+
+
+def _takes_mask(attention: str | None) -> bool:
+    """Whether the implementation attends as a 4-D mask of zeros and ones says."""
+    return attention in ("sdpa", "eager")
+
+
+def _continues_cache(attention: str | None) -> bool:
+    """Whether several new tokens attend causally to each other and to all that is cached, when no mask is given."""
+    name = attention or ""
+    return name == "flex_attention" or name.startswith("flash_attention_") or "/flash-attn" in name
+
+
+def _plan(
+    model: nn.Module, method: str, contexts: list[list[int]], copies: list[Copy], batch_size: int
+) -> Sequence[SinglePassBatch | CroppedCacheBatch | PerTurnBatch]:
+    if not _use_single_pass(model, method):
+        return plan_per_turn(contexts, copies, batch_size)
+    if _takes_mask(unwrap(model)[0].config.get_text_config()._attn_implementation):
+        return plan_single_pass(contexts, copies, batch_size)
+    min_tokens = 0 if method == "single_pass" else belief_passes.MIN_CROPPED_TOKENS
+    return plan_cropped_cache(contexts, copies, batch_size, min_tokens)
 
 
 def _use_single_pass(model: nn.Module, method: str) -> bool:

@@ -17,10 +17,15 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 
-# Padded tokens of one forward pass; bounds the keys and values kept between the two passes (about 4 GB at 64 kB each).
-MAX_BATCH_TOKENS = 65536
+# Padded tokens of one forward pass: enough to keep an accelerator busy, and a bound of the keys and values kept for the
+# second pass (1 GB at 64 kB each). A longer trajectory goes alone.
+MAX_BATCH_TOKENS = 16384
 # Padded answer tokens of one forward pass; bounds the logits (about 1.2 GB in float32 at a vocabulary of 150,000).
 MAX_PROBE_TOKENS = 2048
+# Tokens of a trajectory fed at a time where the rest can follow on the cache without a mask of query times key.
+MAX_PREFILL_TOKENS = 8192
+# Shortest trajectory whose copies are fed one by one: below it, whole contexts side by side in one pass take less time.
+MIN_CROPPED_TOKENS = 4096
 # A pass of this many tokens is worth its overhead; below it, rows are taken in even if they are short.
 MIN_BATCH_TOKENS = 1024
 # Shortest row of a pass as a share of its longest.
@@ -103,6 +108,16 @@ class Scorer:
         kwargs.setdefault("use_cache", False)
         return self.model(input_ids=input_ids.to(self.device), **kwargs).logits
 
+    def extend(self, cache: DynamicCache, input_ids: torch.Tensor, start: int = 0) -> None:
+        """Put the keys and values of tokens into the cache, which holds the `start` tokens before them."""
+        positions = _positions(input_ids, start)
+        self.forward(input_ids, positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        if cache.get_seq_length() != start + input_ids.shape[1]:
+            raise RuntimeError(
+                "The model ran without filling its key-value cache. Score with method='per_turn', and check that "
+                "nothing in its forward switches the cache off, such as gradient checkpointing."
+            )
+
     def score(
         self,
         input_ids: torch.Tensor,
@@ -164,12 +179,7 @@ class SinglePassBatch:
         input_ids = _pad([context or [0] for context in self.contexts])
         width = input_ids.shape[1]
         cache = DynamicCache(config=scorer.config)
-        scorer.forward(input_ids, _positions(input_ids), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        if cache.get_seq_length() != width:
-            raise RuntimeError(
-                "The model ran without filling its key-value cache. Score with method='per_turn', and check that "
-                "nothing in its forward switches the cache off, such as gradient checkpointing."
-            )
+        scorer.extend(cache, input_ids)
         for number, rows in enumerate(self.chunks):
             yield from self._score_chunk(scorer, cache, width, rows)
             if number + 1 < len(self.chunks):
@@ -200,10 +210,36 @@ class SinglePassBatch:
         )
 
 
+@dataclass(frozen=True)
+class CroppedCacheBatch:
+    """
+    One trajectory, and its copies one after another, the last context first: the cache is cut back to what each may see.
+    For attention that takes no 4-D mask (flash attention, FlexAttention): causality alone is right for every pass, so no
+    mask is made, however long the trajectory.
+    """
+
+    context: list[int]
+    copies: list[Copy]
+
+    @property
+    def num_forwards(self) -> int:
+        return -(-len(self.context) // MAX_PREFILL_TOKENS) + len(self.copies)
+
+    def score(self, scorer: Scorer) -> Iterator[tuple[int, torch.Tensor]]:
+        cache = DynamicCache(config=scorer.config)
+        for start in range(0, len(self.context), MAX_PREFILL_TOKENS):
+            input_ids = _pad([self.context[start : start + MAX_PREFILL_TOKENS]])
+            scorer.extend(cache, input_ids, start)
+        for copy in self.copies:
+            cache.crop(copy.start - cache.get_seq_length())
+            input_ids = _pad([copy.fed])
+            yield from scorer.score(
+                input_ids, _positions(input_ids, copy.start), [(0, 0, copy)], past_key_values=cache, use_cache=True
+            )
+
+
 def plan_single_pass(contexts: list[list[int]], copies: list[Copy], batch_size: int) -> list[SinglePassBatch]:
-    of_sequence: dict[int, list[Copy]] = {}
-    for copy in copies:
-        of_sequence.setdefault(copy.sequence, []).append(copy)
+    of_sequence = _by_sequence(copies)
     needed = {sequence: max(copy.start for copy in of_sequence[sequence]) for sequence in of_sequence}
     batches = []
     for batch in _group(sorted(needed, key=lambda sequence: -needed[sequence]), needed.__getitem__, batch_size):
@@ -215,12 +251,35 @@ def plan_single_pass(contexts: list[list[int]], copies: list[Copy], batch_size: 
     return batches
 
 
+def plan_cropped_cache(
+    contexts: list[list[int]], copies: list[Copy], batch_size: int, min_tokens: int
+) -> list[CroppedCacheBatch | PerTurnBatch]:
+    """Trajectories of at least `min_tokens` on their cache, the others' contexts side by side."""
+    batches: list[CroppedCacheBatch | PerTurnBatch] = []
+    others: list[Copy] = []
+    for sequence, of_sequence in _by_sequence(copies).items():
+        latest_first = sorted(of_sequence, key=lambda copy: -copy.start)
+        needed = latest_first[0].start
+        if needed < min_tokens:
+            others += of_sequence
+        else:
+            batches.append(CroppedCacheBatch(contexts[sequence][:needed], latest_first))
+    return [*batches, *plan_per_turn(contexts, others, batch_size)]
+
+
 def plan_per_turn(contexts: list[list[int]], copies: list[Copy], batch_size: int) -> list[PerTurnBatch]:
     def length(copy: Copy) -> int:
         return copy.start + len(copy.fed)
 
     groups = _group(sorted(copies, key=lambda copy: -length(copy)), length, batch_size)
     return [PerTurnBatch([(contexts[copy.sequence], copy) for copy in group]) for group in groups]
+
+
+def _by_sequence(copies: list[Copy]) -> dict[int, list[Copy]]:
+    of_sequence: dict[int, list[Copy]] = {}
+    for copy in copies:
+        of_sequence.setdefault(copy.sequence, []).append(copy)
+    return of_sequence
 
 
 def _group(items: list[Any], length: Callable[[Any], int], batch_size: int) -> Iterator[list[Any]]:
@@ -258,5 +317,5 @@ def _pad(rows: Sequence[Sequence[int]], value: int = 0) -> torch.Tensor:
     return pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True, padding_value=value)
 
 
-def _positions(input_ids: torch.Tensor) -> torch.Tensor:
-    return torch.arange(input_ids.shape[1]).expand_as(input_ids)
+def _positions(input_ids: torch.Tensor, start: int = 0) -> torch.Tensor:
+    return torch.arange(start, start + input_ids.shape[1]).expand_as(input_ids)

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Two processes on two cores; torch would otherwise start as many threads in each.
 WORKERS ?= auto
 
-.PHONY: install browser demo phone-data test test-all fast quality bench docs clean
+.PHONY: install browser demo phone-data test test-all matrix fast quality bench docs clean
 
 install: $(INSTALLED)
 
@@ -37,6 +37,10 @@ test: $(INSTALLED)
 # Everything, also what CI runs only a selection of: about an hour on two cores.
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "" $(ARGS)
+
+# The support matrix in docs/: runs the cells that have not been run, about half an hour of one core for all. ARGS="--help" lists choices.
+matrix: $(INSTALLED)
+	$(BIN)/python -m tests.matrix $(ARGS)
 
 fast: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not exhaustive" $(ARGS)

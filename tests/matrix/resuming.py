@@ -1,0 +1,105 @@
+"""Runs that are stopped and resumed: by as many processes, or by another number of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+
+from tests.matrix.bench import Bench, model_of, same, saved_weights, training_logs, weights
+
+
+# Four micro-batches are generated at a time and two accumulated: the checkpoint of step 2 is between two generation batches.
+_SAVING = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "gradient_accumulation_steps": 2}
+
+# Processes that begin a run, and that end it.
+PROCESSES = {"resume_1_to_2": (1, 2), "resume_2_to_1": (2, 1)}
+# What is done with a cell, in order.
+PHASES = ("whole", "begin", "end")
+TOLERANCE = 1e-4
+
+
+class Stopped(Exception):
+    """The run ends here."""
+
+
+class _Stop(TrainerCallback):
+    """Ends the run inside the accumulation window that follows a checkpoint."""
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        if state.global_step == _SAVING["save_steps"]:
+            raise Stopped
+
+
+def check_resume(bench: Bench) -> None:
+    """The resumed run equals the uninterrupted one bit for bit, what the method has learnt included."""
+    options = {**_SAVING, "steps_per_generation": 4}
+    whole = bench.train("whole", **options)
+    try:
+        bench.trainer(callbacks=(_Stop(),), **options).train()
+    except Stopped:
+        pass  # as it was meant to be
+    else:
+        raise AssertionError("the run was not stopped")
+    assert sorted(path.name for path in (bench.folder / "run").glob("checkpoint-*")) == ["checkpoint-2"]
+    resumed = bench.trainer(**options)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.generated == 1
+    assert same(weights(resumed), weights(whole)), "the weights are different"
+    assert same(training_logs(resumed), training_logs(whole)), "the logs are different"
+    for name in ("method_state", "shard_state"):
+        assert same(getattr(resumed, name)(), getattr(whole, name)()), f"{name} is different"
+
+
+def processes_of(lifecycle: str, phase: str) -> int:
+    """How many processes a phase takes. The uninterrupted run takes one."""
+    first, last = PROCESSES[lifecycle]
+    return {"whole": 1, "begin": first, "end": last}[phase]
+
+
+def run_phase(bench: Bench, phase: str) -> None:
+    """A part of a resumed run, or the uninterrupted one, on as many processes as this is called on."""
+    processes = processes_of(bench.cell.lifecycle, phase)
+    # With as many accumulated as generated, the order within a generation batch, which processes draw by themselves, is nothing.
+    options = {**_SAVING, "steps_per_generation": 2, "per_device_train_batch_size": 4 // processes}
+    trainer = bench.trainer(
+        "whole" if phase == "whole" else "run",
+        callbacks=(_Stop(),) if phase == "begin" else (),
+        learning_rate=1e-3,
+        **options,
+    )
+    assert trainer.accelerator.num_processes == processes
+    if phase == "begin":
+        try:
+            trainer.train()
+        except Stopped:
+            return
+        raise AssertionError("the run was not stopped")
+    trainer.train(resume_from_checkpoint=phase == "end")
+    assert trainer.state.global_step == _SAVING["max_steps"]
+    if trainer.accelerator.is_main_process:
+        _write(bench.folder / phase, trainer)
+
+
+def compare_phases(folder: Path) -> None:
+    """The resumed run equals the uninterrupted one, up to the order of sums."""
+    one, other = (load_file(folder / f"{phase}.safetensors") for phase in ("whole", "end"))
+    assert one.keys() == other.keys()
+    for name, expected in one.items():
+        # Adapters on quantized models are trained in bfloat16, which has eight binary digits: two of the last ones may differ.
+        allowed = TOLERANCE + expected.float().abs() * (2**-6 if expected.dtype is torch.bfloat16 else 0)
+        difference = (other[name].float() - expected.float()).abs()
+        assert (difference <= allowed).all(), f"{name} differs by {difference.max():.2g}"
+    logs, resumed = (json.loads((folder / f"{phase}.json").read_text()) for phase in ("whole", "end"))
+    assert [log["step"] for log in logs] == [log["step"] for log in resumed] == [1, 2, 3, 4]
+    for log, again in zip(logs, resumed, strict=True):
+        for key in ("reward", "turns/mean", "completions/mean_length"):
+            assert abs(log[key] - again[key]) <= TOLERANCE, (key, log[key], again[key])
+
+
+def _write(path: Path, trainer: Any) -> None:
+    kept = {name: value.detach().clone().contiguous() for name, value in saved_weights(model_of(trainer)).items()}
+    save_file({name: value for name, value in kept.items() if isinstance(value, torch.Tensor)}, f"{path}.safetensors")
+    Path(f"{path}.json").write_text(json.dumps(training_logs(trainer)))

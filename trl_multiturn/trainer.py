@@ -39,6 +39,7 @@ from .sampling import EpochSampler
 from .state import load_shards, load_state, save_shard, save_state
 from .stopping import find_stop_reasons
 from .tools import ToolExecutor
+from .turn_credit import check_turn_credit
 from .vllm_requests import SharedRequests, check_server_context
 
 
@@ -128,6 +129,8 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
                 f"gamma={args.gamma} has no effect: without turn rewards every turn gets the rollout's advantage. Give "
                 "the environment an attribute `turn_rewards`, or leave gamma at 1."
             )
+        if self._gives_turn_rewards and not self._overrides_turn_advantages():
+            check_turn_credit(args, "`turn_rewards`")
 
     # --- what a method may ask for
 

@@ -317,7 +317,7 @@ class TestModels:
             {"steps_per_generation": 4, "per_device_train_batch_size": 4},
             {"gradient_checkpointing": True},
             {"loss_type": "dr_grpo", "mask_truncated_completions": True},
-            {"importance_sampling_level": "sequence", "loss_type": "grpo"},
+            {"importance_sampling_level": "sequence", "loss_type": "cispo"},
             {"scale_rewards": "none", "normalization": "joint"},
         ],
         ids=lambda options: next(iter(options)),
@@ -389,6 +389,7 @@ class TestAnswers:
         ({"scale_rewards": "batch"}, "not 'batch'"),
         ({"multi_objective_aggregation": "normalize_then_sum"}, "has no effect"),
         ({"remove_unused_columns": True}, "set remove_unused_columns=False"),
+        ({"importance_sampling_level": "sequence"}, "information gains would make no difference between turns"),
     ],
 )
 def test_settings_that_cannot_take_effect(tmp_path, options, message):

@@ -143,6 +143,8 @@ class Refusal(NamedTuple):
         )
 
 
+_RATIOS_OF_SEQUENCES = r"loss_(?!cispo|vespo)\w+_sequence"
+
 # The first that covers a cell is the one it must be refused by.
 REFUSALS = (
     Refusal(
@@ -153,11 +155,26 @@ REFUSALS = (
         lifecycles="no_answers",
     ),
     Refusal(
-        "archer-sequence-ratios",
-        r"ArCHer gives each turn an advantage of its own, so ratios must be of tokens",
-        "A ratio of the whole sequence would spread each turn's advantage over all turns.",
+        "sequence-ratios-igpo",
+        r"trains every token of a rollout on the mean of its turns' advantages: information gains would make no difference",
+        "Through a ratio of the whole sequence every token gets the same gradient.",
+        trainers=("IGPO", "ReplayIGPO"),
+        lifecycles=_RATIOS_OF_SEQUENCES,
+    ),
+    Refusal(
+        "sequence-ratios-archer",
+        r"trains every token of a rollout on the mean of its turns' advantages: the critic would make no difference",
+        "The same.",
         trainers=("ArCHer",),
-        lifecycles="loss_luspo_sequence",
+        lifecycles=_RATIOS_OF_SEQUENCES,
+    ),
+    Refusal(
+        "sequence-ratios-turn-rewards",
+        r"trains every token of a rollout on the mean of its turns' advantages: `turn_rewards` would make no difference",
+        "The same, for environments that say what each turn was worth.",
+        trainers=("MultiTurnGRPO", "ReplayGRPO"),
+        lifecycles=_RATIOS_OF_SEQUENCES,
+        environments=("environment", "environments"),
     ),
     Refusal(
         "igpo-images",

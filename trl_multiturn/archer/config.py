@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..config import MultiTurnGRPOConfig
+from ..turn_credit import check_turn_credit
 
 
 _CHOICES = {
@@ -297,8 +298,4 @@ class ArCHerConfig(MultiTurnGRPOConfig):
             raise ValueError(
                 "algorithm='offline' regresses V on the expectile of logged utterances: leave value_target."
             )
-        if self.loss_type == "luspo" and self.importance_sampling_level != "token":
-            raise ValueError(
-                "ArCHer gives each turn an advantage of its own, so ratios must be of tokens: leave "
-                "importance_sampling_level at 'token'."
-            )
+        check_turn_credit(self, "the critic")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..config import MultiTurnGRPOConfig
+from ..turn_credit import check_turn_credit
 
 
 @dataclass
@@ -152,3 +153,5 @@ class IGPOConfig(MultiTurnGRPOConfig):
             )
         if self.remove_unused_columns:
             raise ValueError("IGPO reads the dataset's answer column: set remove_unused_columns=False.")
+        if self.gain_weight > 0 or self.final_gain_weight:
+            check_turn_credit(self, "information gains")

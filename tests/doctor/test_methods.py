@@ -150,7 +150,7 @@ def test_rewards_of_turns_are_the_same(tmp_path):
             return []
 
     found = found_in(make_archer(tmp_path, environment=Flat))
-    says(found["signal"], "error", "num_generations")
+    says(found["signal"], "warning", "num_generations")
 
 
 def test_critic_reads_only_the_newest_part(tmp_path):

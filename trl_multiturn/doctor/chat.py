@@ -115,3 +115,25 @@ class Chat:
         _, text = self.written_form({"role": "assistant", "content": marker})
         ids = self.encode(text.rpartition(marker)[2])
         return ids[0] if ids else None
+
+
+def tool_name(tool: dict[str, Any] | Callable) -> str:
+    """Name of a tool, given as a function or as a schema."""
+    return tool["function"]["name"] if isinstance(tool, dict) else tool.__name__
+
+
+def called_tools(messages: Any) -> list[str]:
+    """
+    Names of the tools that a rollout calls, in order.
+
+    Args:
+        messages (`list[dict]` or `str`):
+            Completion of a rollout.
+
+    Returns:
+        `list[str]`: Empty for a text.
+    """
+    if isinstance(messages, str):
+        return []
+    calls = [call for message in messages for call in message.get("tool_calls") or []]
+    return [str((call.get("function") or {}).get("name")) for call in calls]

@@ -2,6 +2,7 @@
 
 from ..malformed_calls import MALFORMED_CALL
 from ..stopping import tool_call_opening
+from .chat import called_tools, tool_name
 from .observation import Observation
 from .report import Finding
 
@@ -20,7 +21,7 @@ def check_calls(seen: Observation) -> list[Finding]:
     name = "tool calls"
     if not seen.chat.tools or seen.rollouts is None:
         return [Finding(name, "skipped", "There are no tools.")]
-    calls = [call for messages in seen.rollouts.completions for call in _calls(messages)]
+    calls = [call for messages in seen.rollouts.completions for call in called_tools(messages)]
     malformed = count_malformed(seen)
     made = [call for call in calls if call != MALFORMED_CALL]
     if not made:
@@ -31,13 +32,6 @@ def check_calls(seen: Observation) -> list[Finding]:
     return found or [
         Finding(name, "ok", f"{len(made) / len(seen.rollouts):.1f} calls a rollout, {malformed} malformed.")
     ]
-
-
-def _calls(messages: object) -> list[str]:
-    if not isinstance(messages, list):
-        return []
-    called = [call for message in messages for call in message.get("tool_calls") or []]
-    return [str((call.get("function") or {}).get("name")) for call in called]
 
 
 def count_malformed(seen: Observation) -> int:
@@ -53,7 +47,7 @@ def count_malformed(seen: Observation) -> int:
     """
     rollouts, opening = seen.rollouts, tool_call_opening(seen.chat.tokenizer)
     assert rollouts is not None
-    count = sum(call == MALFORMED_CALL for messages in rollouts.completions for call in _calls(messages))
+    count = sum(call == MALFORMED_CALL for messages in rollouts.completions for call in called_tools(messages))
     if opening is None:
         return count
     for ids, turns, messages in zip(rollouts.completion_ids, rollouts.turns, rollouts.completions, strict=True):
@@ -94,7 +88,7 @@ def _malformed(seen: Observation, malformed: int, made: int) -> Finding | None:
 
 
 def _failing(seen: Observation, made: list[str]) -> Finding | None:
-    names = {tool["function"]["name"] if isinstance(tool, dict) else tool.__name__ for tool in seen.chat.tools}
+    names = {tool_name(tool) for tool in seen.chat.tools}
     unknown = sorted(set(made) - names)
     share = seen.metrics.get("tools/failure_frequency", 0.0)
     if share <= 0.5:

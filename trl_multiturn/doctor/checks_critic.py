@@ -6,7 +6,7 @@ from .observation import Observation
 from .report import Finding
 
 
-_LARGE_RETURN = 10.0
+_LARGE_RETURN = 50.0
 
 
 def check_critic(seen: Observation) -> Finding:

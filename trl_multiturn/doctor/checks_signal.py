@@ -50,7 +50,7 @@ def _signal_of_rewards(seen: Observation) -> Finding:
     if measured.min() == measured.max():
         return Finding(
             name,
-            "error",
+            "warning",  # the buffer holds other batches, too
             f"Every turn's reward is {measured[0]:.4g}: the critic can only learn how many turns are left.",
             _more_spread(seen),
         )
@@ -135,7 +135,7 @@ def _check_function(function: str, values: torch.Tensor, functions: int) -> Find
             name,
             "warning",
             f"{function} gave {measured[0].item():.4g} for every rollout.",
-            f"Look at what {function} compares (print a completion and the row), or leave it out.",
+            f"Look at what {function} compares; if no rollout can earn anything yet, begin with easier tasks or a cold start (SFT).",
         )
     if missing > _MISSING:
         return Finding(

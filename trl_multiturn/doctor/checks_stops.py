@@ -47,7 +47,7 @@ def _max_tokens(seen: Observation, shares: dict[str, float]) -> Finding | None:
         told = (
             f"{share:.0%} of the rollouts end in a message that generation_kwargs.max_new_tokens={own_limit} cuts off."
         )
-        change = f"generation_kwargs: {{max_new_tokens: {2 * own_limit}}}, or lower it no further than messages need."
+        change = f"generation_kwargs: {{max_new_tokens: {min(2 * own_limit, limit)}}}, or leave it unset."
     else:
         told = f"{share:.0%} of the rollouts run out of max_completion_length={limit}."
         change = f"max_completion_length: {needed_tokens(seen)} (tool results count), or stop_policies: {{max_tokens: mask}}."

@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers.utils import get_json_schema
 
-from .chat import Chat
+from .chat import Chat, called_tools, tool_name
 from .observation import Observation
 from .report import Finding
 
@@ -91,7 +91,7 @@ def check_tool_calls(seen: Observation) -> Finding:
         return Finding(name, "skipped", "There are no tools.")
     for tool in seen.chat.tools:
         for tricky in (False, True):
-            call = {"name": _tool_name(tool), "arguments": _example_arguments(tool, tricky)}
+            call = {"name": tool_name(tool), "arguments": _example_arguments(tool, tricky)}
             text, parsed = _round_trip(seen.chat, call)
             if parsed == [call]:
                 continue
@@ -132,10 +132,6 @@ def _how_to_parse(chat: Chat, text: str) -> str:
     )
 
 
-def _tool_name(tool: Any) -> str:
-    return tool["function"]["name"] if isinstance(tool, dict) else tool.__name__
-
-
 def _example_arguments(tool: Any, tricky: bool) -> dict[str, Any]:
     """An argument of the right type for each parameter."""
     schema = tool if isinstance(tool, dict) else get_json_schema(tool)
@@ -169,9 +165,10 @@ def check_tools_in_context(seen: Observation) -> list[Finding]:
     if not seen.chat.tools or seen.rollouts is None:
         return [Finding(name, "skipped", "There are no tools.")]
     prompts = [seen.chat.decode(ids) for ids in seen.rollouts.prompt_ids]
-    names = [_tool_name(tool) for tool in seen.chat.tools]
+    names = [tool_name(tool) for tool in seen.chat.tools]
     hidden = [tool for tool in names if not any(tool in prompt for prompt in prompts)]
-    if hidden:
+    called = {call for messages in seen.rollouts.completions for call in called_tools(messages)}
+    if hidden and not called.intersection(hidden):
         return [
             Finding(
                 name,
@@ -190,14 +187,17 @@ def check_tools_in_context(seen: Observation) -> list[Finding]:
                 "Take a chat template that renders messages with the role `tool`.",
             )
         ]
-    return [Finding(name, "ok", f"Prompts show {len(names)} tools, and results reach the policy.")]
+    told = (
+        f"Prompts do not show {', '.join(hidden)}, but the policy calls them" if hidden else "Prompts show the tools"
+    )
+    return [Finding(name, "ok", f"{told}; what they answer reaches it.")]
 
 
 def _lost_results(seen: Observation) -> list[str]:
     """Tools whose result has not one of its longest words in what the policy did not write itself."""
     rollouts = seen.rollouts
     assert rollouts is not None
-    own = seen.sampled or rollouts.model_masks
+    own: Any = seen.sampled or rollouts.model_masks
     lost = []
     for ids, sampled, messages in zip(rollouts.completion_ids, own, rollouts.completions, strict=True):
         context = seen.chat.decode([token for token, is_own in zip(ids, sampled, strict=True) if not is_own])

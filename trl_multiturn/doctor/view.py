@@ -1,5 +1,6 @@
 """A report on a terminal."""
 
+import re
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +25,7 @@ _STYLES = {
     (False, False): "bright_black",
 }
 _LONGEST = 1200
+_MOST_TURNS = 6
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
@@ -82,7 +84,12 @@ def _verdict(report: Report) -> Text:
 def _example_panel(example: dict[str, Any]) -> Panel:
     text = Text()
     text.append(_shortened(example["prompt"]), style="bright_black")
-    for number, turn in enumerate(example["turns"], start=1):
+    turns = list(enumerate(example["turns"], start=1))
+    for number, turn in turns:
+        if len(turns) > _MOST_TURNS and _MOST_TURNS // 2 < number <= len(turns) - _MOST_TURNS // 2:
+            if number == _MOST_TURNS // 2 + 1:
+                text.append(f"\n[... {len(turns) - 2 * (_MOST_TURNS // 2)} turns ...]", "bold")
+            continue
         text.append(
             f"\n[turn {number}: reward {_number(turn['reward'])}, advantage {_number(turn['advantage'])}]\n", "bold"
         )
@@ -107,6 +114,7 @@ def _number(value: float | None) -> str:
 
 
 def _shortened(text: str) -> str:
+    text = re.sub(r"(<\|\w+\|>)\1{2,}", lambda m: f"{m[1]}[... {len(m[0]) // len(m[1])} times ...]", text)
     if len(text) <= _LONGEST:
         return text
     half = _LONGEST // 2

@@ -29,9 +29,9 @@ def _of_script(recipe: Any) -> Callable[[TrlParser, list[str]], Any]:
 
 
 def _of_deeptravel(parser: TrlParser, argv: list[str]) -> Any:
-    arguments = parse_script(parser, argv, deeptravel.check_arguments)
-    _keep_to_oneself(arguments[1])
-    return deeptravel.build_trainer(*arguments, deeptravel.load_travel_task(arguments[0]))
+    script_args, training_args, model_args = parse_script(parser, argv, deeptravel.check_arguments)
+    _keep_to_oneself(training_args)
+    return deeptravel.build_trainer(script_args, training_args, model_args, deeptravel.load_travel_task(script_args))
 
 
 def _of_mobile_r1(parser: TrlParser, argv: list[str]) -> Any:
@@ -42,6 +42,9 @@ def _of_mobile_r1(parser: TrlParser, argv: list[str]) -> Any:
     )
     return mobile_r1.task_trainer(config, config.start("task"))
 
+
+# What a recipe's parser knows and the recipe refuses.
+_REFUSED = {"deeptravel": {"dataset_name"}}
 
 # Recipe -> its parser, and what builds its trainer from the parser and the arguments.
 RECIPES: dict[str, tuple[Callable[[str], TrlParser], Callable[[TrlParser, list[str]], Any]]] = {
@@ -107,7 +110,7 @@ def find_recipe(config: str) -> str:
         raise ValueError(f"{config} is no YAML file: {error}") from error
     if not isinstance(given, dict):
         raise ValueError(f"{config} must hold fields and values.")
-    known = {name: _fields(make("")) for name, (make, _) in RECIPES.items()}
+    known = {name: _fields(make("")) - _REFUSED.get(name, set()) for name, (make, _) in RECIPES.items()}
     able = [name for name, fields in known.items() if set(given) <= fields]
     if len(able) == 1:
         return able[0]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from packaging.specifiers import SpecifierSet
 
 
-SUPPORTED_TRL = SpecifierSet(">=1.16,<1.17")
+SUPPORTED_TRL = SpecifierSet(">=1.14.2,!=1.15.*,<1.17")
 
 # Method of `GRPOTrainer` -> parameters that our overrides receive or pass on, in order.
 METHODS = {
@@ -79,6 +79,7 @@ ATTRIBUTES = [
     "environment_factories",
     "environments",
     "eos_token_ids",
+    "generation_config",
     "log_multimodal",
     "max_tool_calling_iterations",
     "num_generations",

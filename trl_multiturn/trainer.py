@@ -4,6 +4,7 @@ Every touch of TRL's private surface is in this file. Its methods are called, ne
 in or what comes out. What each private name must look like is written down in `compat.py`.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -36,6 +37,7 @@ from .renamed_weights import has_renamed_weights, load_renamed_weights
 from .reward_funcs import append_reward_funcs, make_stop_penalty, weighted_rewards
 from .rollouts import Rollouts, StopReason, TrainingBatch, find_turns
 from .sampling import EpochSampler
+from .sharded import SharedPasses, is_sharded
 from .state import load_shards, load_state, save_shard, save_state
 from .stopping import find_stop_reasons
 from .tools import ToolExecutor
@@ -123,6 +125,8 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             processor = self.processing_class if self._is_vlm else None
             self._image_tokens = find_image_tokens(processor, self._tokenizer, self._image_pad_token_id)
         self._requests = self._share_requests() if args.use_vllm else None
+        shares_passes = not args.use_vllm and is_sharded(self.accelerator)
+        self._passes = SharedPasses(self.max_over_processes, self._idle_turn) if shares_passes else None
         self._resolve_turn_rewards()
         if args.gamma != 1.0 and not self._gives_turn_rewards and not self._overrides_turn_advantages():
             raise ValueError(
@@ -299,7 +303,19 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
     def _sample(self, prompt_ids, images, fields, num_generations, has_tool_images=False):
         if self._requests is not None:
             return self._requests.generate(prompt_ids, images, num_generations)
+        if self._passes is not None:
+            self._passes.join()
         return super()._generate_single_turn(prompt_ids, images, fields, num_generations, has_tool_images)
+
+    def _idle_turn(self) -> None:
+        """Generate a token that nobody reads."""
+        config = self.generation_config
+        self.generation_config = copy.deepcopy(config)
+        self.generation_config.max_new_tokens = 1
+        try:
+            super()._generate_single_turn([[self._tokenizer.eos_token_id]], None, {}, 1)
+        finally:
+            self.generation_config = config
 
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **kwargs
@@ -408,8 +424,9 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             )
         finally:
             self._sync_tool_dicts, self._async_tool_dicts = tools
-        if self._requests is not None:
-            self._requests.finish()
+        for together in (self._requests, self._passes):
+            if together is not None:
+                together.finish()
         return output
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):

@@ -1,13 +1,8 @@
-"""One training run with images, on as many processes as it is started with; rank 0 writes what came out as JSON.
-
-Usage: image_worker.py METHOD FOLDER (METHOD: images, or lone_images for images on the first process alone)
-"""
+"""One training run with images, on as many processes as it is started with; rank 0 writes what came out as JSON."""
 
 import json
-import os
 import random
 import re
-import sys
 from pathlib import Path
 
 from accelerate import PartialState
@@ -18,11 +13,9 @@ from tests.tiny import call
 from tests.tiny_vlm import build_processor, encode, make_trainer, rows
 
 
-METHOD, FOLDER = sys.argv[1:]
-
-
 def generate(self, prompt_ids, images, fields, num_generations, has_tool_images=False):
     """Scripts each rollout by its place in the global batch, which is in its first message."""
+    lone = self.args.gradient_checkpointing
     first, completions = self.accelerator.process_index * len(prompt_ids), []
     for i, ids in enumerate(prompt_ids):
         text = build_processor().tokenizer.decode(ids)
@@ -31,22 +24,23 @@ def generate(self, prompt_ids, images, fields, num_generations, has_tool_images=
         rng = random.Random(f"{self.state.global_step} {place} {turn}")
         looks = turn < 3 and rng.random() < 0.8
         # The last rows of the batch, all on the last process, see few images or none.
-        count = rng.choice([1, 1, 2]) if place < 4 else int(METHOD == "images" and place == 5)
+        count = rng.choice([1, 1, 2]) if place < 4 else int(not lone and place == 5)
         said = call("look", count=count) if looks else f"done {rng.randint(0, 99)}"
         completions.append(encode(f"{place} {said}<|im_end|>"))
     return completions, None
 
 
-def main() -> None:
+def main(method: str, folder: str) -> None:
+    """`method`: images, or lone_images for images on the first process alone."""
     GRPOTrainer._generate_single_turn = generate
     processes = PartialState(cpu=True).num_processes
     trainer = make_trainer(
-        FOLDER,
+        folder,
         data=rows(16, shown=(0,)),
         history_images=1,
         max_steps=2,
-        num_iterations=2 if METHOD == "images" else 1,
-        gradient_checkpointing=METHOD == "lone_images",
+        num_iterations=2 if method == "images" else 1,
+        gradient_checkpointing=method == "lone_images",
         per_device_train_batch_size=8 // processes,
         num_generations=8,
         learning_rate=1e-3,
@@ -61,10 +55,4 @@ def main() -> None:
         ]
         weights = {name: value.flatten()[:8].tolist() for name, value in trainer.model.state_dict().items()}
         result = {"processes": processes, "lengths": lengths, "logs": logs, "weights": weights}
-        Path(FOLDER, f"result_{processes}.json").write_text(json.dumps(result))
-    sys.stdout.flush()
-    os._exit(0)  # as in worker.py
-
-
-if __name__ == "__main__":
-    main()
+        Path(folder, f"result_{processes}.json").write_text(json.dumps(result))

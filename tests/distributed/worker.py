@@ -1,12 +1,7 @@
-"""One training run, on as many processes as it is started with; rank 0 writes what came out as JSON.
-
-Usage: worker.py METHOD FOLDER (METHOD: archer, base, igpo, neutral or replay)
-"""
+"""One training run, on as many processes as it is started with; rank 0 writes what came out as JSON."""
 
 import json
-import os
 import random
-import sys
 from pathlib import Path
 
 from accelerate import PartialState
@@ -30,9 +25,35 @@ from trl_multiturn import (
     IGPOTrainer,
     MultiTurnGRPOConfig,
     MultiTurnGRPOTrainer,
+    ReplayArCHerConfig,
+    ReplayArCHerTrainer,
     ReplayGRPOConfig,
     ReplayGRPOTrainer,
+    ReplayIGPOConfig,
+    ReplayIGPOTrainer,
 )
+
+
+TRAINERS = {
+    "base": (MultiTurnGRPOTrainer, MultiTurnGRPOConfig),
+    "neutral": (MultiTurnGRPOTrainer, MultiTurnGRPOConfig),
+    "igpo": (IGPOTrainer, IGPOConfig),
+    "archer": (ArCHerTrainer, ArCHerConfig),
+    "replay": (ReplayGRPOTrainer, ReplayGRPOConfig),
+    "replay_igpo": (ReplayIGPOTrainer, ReplayIGPOConfig),
+    "replay_archer": (ReplayArCHerTrainer, ReplayArCHerConfig),
+}
+CRITIC = {"critic_steps": 3, "critic_batch_size": 16, "critic_warmup_iterations": 1, "critic_learning_rate": 1e-3}
+REPLAY = {
+    "replay_every": 2,
+    "replay_ratio": 0.4,
+    "replay_admission": "any_fail",
+    "replay_sampling": "uniform",
+    "replay_graduate_at": 0.6,
+    "replay_max_replays": 2,
+    "success_threshold": 3.0,
+}
+TIMES = ("time", "runtime", "per_second", "seconds")
 
 
 class Placed(Recorded):
@@ -56,62 +77,48 @@ class Placed(Recorded):
         return completions, None
 
 
-def main(method: str, folder: str) -> None:
-    trainer_class, config_class = {
-        "base": (MultiTurnGRPOTrainer, MultiTurnGRPOConfig),
-        "neutral": (MultiTurnGRPOTrainer, MultiTurnGRPOConfig),
-        "igpo": (IGPOTrainer, IGPOConfig),
-        "archer": (ArCHerTrainer, ArCHerConfig),
-        "replay": (ReplayGRPOTrainer, ReplayGRPOConfig),
-    }[method]
-    extra = {}
-    if method == "archer":
-        extra = {
-            "critic_steps": 3,
-            "critic_batch_size": 16,
-            "critic_warmup_iterations": 1,
-            "critic_learning_rate": 1e-3,
-            "save_strategy": "steps",
-            "save_steps": 1,
-        }
-    rollouts, steps = 8, 2  # one group over all processes
-    if method == "replay":
+def make_placed(method: str, folder: str, processes: int, **options):
+    """A trainer of some kind, whose only group (of three, with replay) is spread over all processes."""
+    trainer_class, config_class = TRAINERS[method]
+    rollouts, steps, extra = 8, 2, {}
+    if "archer" in method:
+        extra |= CRITIC | {"save_strategy": "steps", "save_steps": 1}
+    if "replay" in method:
         rollouts, steps = 24, 6  # the second of three groups begins on one process and ends on the other
-        extra = {
-            "replay_every": 2,
-            "replay_ratio": 0.4,
-            "replay_admission": "any_fail",
-            "replay_sampling": "uniform",
-            "replay_graduate_at": 0.6,
-            "replay_max_replays": 2,
-            "success_threshold": 3.0,
-        }
-    processes = PartialState(cpu=True).num_processes
+        extra |= REPLAY
+    options = {"max_steps": steps, "num_generations": 8, "learning_rate": 1e-3} | extra | options
+    data = dataset(16, answers=["Paris"] * 16)
     tokenizer = build_tokenizer()
-    trainer = type("Run", (Placed, trainer_class), {})(
+    streaming = options.pop("streaming", False)
+    return type("Run", (Placed, trainer_class), {})(
         model=build_model(tokenizer),
         reward_funcs=answer_length,
-        args=config_class(
-            **settings(
-                folder,
-                max_steps=steps,
-                per_device_train_batch_size=rollouts // processes,
-                num_generations=8,
-                learning_rate=1e-3,
-                **extra,
-            )
-        ),
-        train_dataset=dataset(16, answers=["Paris"] * 16),
+        args=config_class(**settings(folder, per_device_train_batch_size=rollouts // processes, **options)),
+        train_dataset=data.to_iterable_dataset() if streaming else data,
+        eval_dataset=data.select(range(8)) if options.get("eval_strategy") else None,
         processing_class=tokenizer,
-        environment_factory=Counter if method in ("archer", "base") else QuietCounter,
+        environment_factory=Counter if method in ("archer", "base", "replay_archer") else QuietCounter,
     )
+
+
+def main(method: str, folder: str) -> None:
+    processes = PartialState(cpu=True).num_processes
+    options = {}
+    if method == "evaluation":
+        method, options = (
+            "base",
+            {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 8 // processes},
+        )
+    elif method == "streaming":
+        method, options = "igpo", {"streaming": True}
+    trainer = make_placed(method, folder, processes, **options)
     trainer.train()
     advantages = []
     for rollouts, _, values in trainer.batches:
         rows = [row[: len(turns)].tolist() for row, turns in zip(values, rollouts.turns, strict=True)]
         advantages.append(gather_object(rows))
     critic: dict = {}
-    if method == "archer":
+    if "archer" in method:
         held = sorted(gather_object([i for i in range(trainer.buffer.next_id) if trainer.buffer.get(i) is not None]))
         critic = {
             "fingerprints": gather_object([trainer.learner.fingerprint()]),
@@ -121,13 +128,12 @@ def main(method: str, folder: str) -> None:
                 name: value.flatten()[:8].tolist() for name, value in trainer.learner.critic.state_dict().items()
             },
         }
-    failures = gather_object([trainer.failures.state()]) if method == "replay" else []
+    failures = gather_object([trainer.failures.state()]) if "replay" in method else []
     if trainer.accelerator.is_main_process:
-        skipped = ("time", "runtime", "per_second", "seconds")
         logs = [
-            {key: value for key, value in entry.items() if not key.endswith(skipped)}
+            {key: value for key, value in entry.items() if not key.endswith(TIMES)}
             for entry in trainer.state.log_history
-            if "loss" in entry
+            if "loss" in entry or "eval_loss" in entry
         ]
         weights = {name: value.flatten()[:8].tolist() for name, value in trainer.model.state_dict().items()}
         result = {
@@ -139,12 +145,3 @@ def main(method: str, folder: str) -> None:
             "failures": failures,
         }
         Path(folder, f"result_{processes}.json").write_text(json.dumps(result))
-    # No finalization, and the trainer stays alive: a thread of gloo's may ask for the interpreter's lock to drop its last
-    # tensors just when the process group is destroyed with the lock held (the process hangs) or the interpreter ends (it
-    # aborts). One run in ten did, with torch 2.13 and CPython 3.11.
-    sys.stdout.flush()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -104,15 +104,16 @@ def _first_layers(policy: Any) -> Any:
     values.pop("quantization_config", None)
     config = AutoConfig.for_model(**values)
     backbone = AutoModel.from_config(config, dtype=torch.float32)
-    # LoRA wraps a layer and calls the original `base_layer`. What has another shape (quantized, sharded) stays random.
-    given = {name.replace(".base_layer.", "."): value for name, value in base.base_model.state_dict().items()}
     own = backbone.state_dict()
-    fitting = {
-        name: value.detach().float()
-        for name, value in given.items()
-        if name in own and value.shape == own[name].shape and value.is_floating_point()
-    }
-    backbone.load_state_dict(fitting, strict=False)
+    with _whole_weights(base):
+        # LoRA wraps a layer and calls the original `base_layer`. What has another shape (quantized) stays random.
+        given = {name.replace(".base_layer.", "."): value for name, value in base.base_model.state_dict().items()}
+        fitting = {
+            name: value.detach().float()
+            for name, value in given.items()
+            if name in own and value.shape == own[name].shape and value.is_floating_point()
+        }
+        backbone.load_state_dict(fitting, strict=False)
     return backbone
 
 
@@ -138,6 +139,8 @@ def _max_length(args: ArCHerConfig, config: Any) -> int:
 def _outside_zero3(args: ArCHerConfig) -> Iterator[None]:
     """The critic is replicated: under ZeRO-3, transformers would partition its weights while they load."""
     config = getattr(args, "hf_deepspeed_config", None)
+    if config is None:  # started by accelerate, which keeps it in its plugin
+        config = getattr(getattr(args, "deepspeed_plugin", None), "hf_ds_config", None)
     if config is None:
         yield
         return
@@ -148,3 +151,16 @@ def _outside_zero3(args: ArCHerConfig) -> Iterator[None]:
         yield
     finally:
         set_hf_deepspeed_config(config)
+
+
+@contextmanager
+def _whole_weights(model: nn.Module) -> Iterator[None]:
+    """A model that was loaded under ZeRO-3 holds a part of each weight; in this context it holds them all."""
+    parts = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_id")]
+    if not parts:
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parts):
+        yield

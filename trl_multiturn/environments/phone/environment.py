@@ -154,8 +154,9 @@ class PhoneEnvironment:
 
     @property
     def state(self) -> PhoneState | None:
-        """The phone now; `None` on a real device."""
-        return self._backend.state
+        """The phone now; `None` on a real device, and before the first reset."""
+        # TRL 1.14 reads all properties of an environment while it looks for tools, before any reset.
+        return self._backend.state if self.task is not None else None
 
     @property
     def is_done(self) -> bool | None:

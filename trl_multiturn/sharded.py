@@ -28,6 +28,33 @@ def is_sharded(accelerator: Any) -> bool:
     return accelerator.distributed_type == DistributedType.FSDP
 
 
+def check_rollouts(accelerator: Any, gathers_for_generation: bool, is_vision_language: bool, has_tools: bool) -> None:
+    """
+    Refuse rollouts that would wait for ever: of a sharded vision-language model, whose processes run its vision part only
+    where there are images. A process that has ended its own rollouts has none to show.
+
+    Args:
+        accelerator ([`~accelerate.Accelerator`]):
+            Knows the processes, and what has been made of the model.
+        gathers_for_generation (`bool`):
+            Whether ZeRO-3 collects all weights before a turn is generated (`ds3_gather_for_generation`).
+        is_vision_language (`bool`):
+            Whether the policy takes images.
+        has_tools (`bool`):
+            Whether a rollout may have more than one turn.
+
+    Raises:
+        `ValueError`: If they would.
+    """
+    is_fsdp = accelerator.distributed_type == DistributedType.FSDP
+    if is_sharded(accelerator) and is_vision_language and has_tools and (is_fsdp or not gathers_for_generation):
+        raise ValueError(
+            "A vision-language model cannot roll out several turns under FSDP, nor under ZeRO-3 with "
+            "ds3_gather_for_generation=False: processes whose rollouts have ended would wait for ever. Roll out with "
+            "use_vllm=True, or use ZeRO-2, DDP, or ZeRO-3 with ds3_gather_for_generation=True."
+        )
+
+
 class SharedPasses:
     """
     Has all processes generate equally often.

@@ -37,7 +37,7 @@ from .renamed_weights import has_renamed_weights, load_renamed_weights
 from .reward_funcs import append_reward_funcs, make_stop_penalty, weighted_rewards
 from .rollouts import Rollouts, StopReason, TrainingBatch, find_turns
 from .sampling import EpochSampler
-from .sharded import SharedPasses, is_sharded
+from .sharded import SharedPasses, check_rollouts, is_sharded
 from .state import load_shards, load_state, save_shard, save_state
 from .stopping import find_stop_reasons
 from .tools import ToolExecutor
@@ -126,6 +126,8 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             self._image_tokens = find_image_tokens(processor, self._tokenizer, self._image_pad_token_id)
         self._requests = self._share_requests() if args.use_vllm else None
         shares_passes = not args.use_vllm and is_sharded(self.accelerator)
+        if shares_passes:
+            check_rollouts(self.accelerator, args.ds3_gather_for_generation, self._is_vlm, bool(self.tools))
         self._passes = SharedPasses(self.max_over_processes, self._idle_turn) if shares_passes else None
         self._resolve_turn_rewards()
         if args.gamma != 1.0 and not self._gives_turn_rewards and not self._overrides_turn_advantages():

@@ -22,12 +22,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def run_all(module: str, runs: list[tuple[str, int, Path]], seconds: float = 120) -> list[list[int]]:
-    """Exit codes of every run's processes. What a failed run wrote is in its folder."""
+def run_all(
+    module: str, runs: list[tuple[str, int, Path]], seconds: float = 120, variables: dict[str, str] | None = None
+) -> list[list[int]]:
+    """Exit codes of every run's processes, under some environment variables. What a run wrote is in its folder."""
     for _, _, folder in runs:
         folder.mkdir(parents=True, exist_ok=True)
     arguments = [str(value) for run in runs for value in run]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment |= variables or {}
     done = subprocess.run(
         [sys.executable, "-m", "tests.distributed.forked", module, str(seconds), *arguments],
         env=environment,

@@ -11,7 +11,17 @@ from trl import ScriptArguments
 
 import trl_multiturn
 from tests.archer.tiny import QUICK, make
-from tests.tiny import Counter, QuietCounter, answer_length, build_model, build_tokenizer, dataset, settings, train
+from tests.tiny import (
+    Counter,
+    QuietCounter,
+    answer_length,
+    build_model,
+    build_tokenizer,
+    dataset,
+    make_trainer,
+    settings,
+    train,
+)
 from trl_multiturn import (
     ArCHerConfig,
     IGPOConfig,
@@ -21,6 +31,7 @@ from trl_multiturn import (
     ReplayGRPOConfig,
     ReplayGRPOTrainer,
 )
+from trl_multiturn.doctor.diagnosis import CHECKS
 from trl_multiturn.environments import phone as phone_package
 from trl_multiturn.environments import travel
 from trl_multiturn.environments.phone import PhoneEnvironment, generate_phone_tasks
@@ -32,6 +43,7 @@ from trl_multiturn.environments.travel import TravelEnvironment, TravelQuery, Tr
 from trl_multiturn.environments.travel.world import default_world
 from trl_multiturn.evaluation.gui import summarize_episodes, summarize_matches
 from trl_multiturn.recipes.deeptravel import DeepTravelScriptArguments
+from trl_multiturn.recipes.doctor import make_parser as doctor_parser
 from trl_multiturn.recipes.gui_benchmark import make_parser as phone_data_parser
 from trl_multiturn.recipes.gui_rows import step_rows
 from trl_multiturn.recipes.mobile_r1 import MobileR1Config
@@ -73,6 +85,7 @@ PAGES_THAT_RUN = [
     "docs/archer.md",
     "docs/replay.md",
     "docs/travel.md",
+    "docs/doctor.md",
 ]
 # These have no trainer: a vision-language model is trained by examples/mobile_r1.py.
 GUI_PAGES = ["docs/mobile_r1.md", "docs/phone.md"]
@@ -337,6 +350,16 @@ def test_every_name_of_the_travel_package_is_in_the_reference():
     reference = (ROOT / "docs" / "api.md").read_text()
     section = reference.split("::: trl_multiturn.environments.travel\n")[1].split(":::")[0]
     assert [name for name in travel.__all__ if f"- {name}\n" not in section] == []
+
+
+def test_every_check_and_argument_of_the_doctor_is_told(tmp_path):
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    trainer = make_trainer(tmp_path, Counter)
+    checks = {finding.check for finding in trl_multiturn.diagnose(trainer).findings}
+    assert len(checks) == len(CHECKS)
+    assert [name for name in sorted(checks) if f"| `{name}` |" not in page] == []
+    options = [flag for action in doctor_parser()._actions for flag in action.option_strings if len(flag) > 2]
+    assert [flag for flag in options if flag != "--help" and f"| `{flag}` |" not in page] == []
 
 
 def test_every_name_of_the_phone_is_in_the_reference():

@@ -71,12 +71,23 @@ def test_text_in_arguments_does_not_survive(tmp_path):
     assert "two words" in finding.measured
 
 
-def test_prompts_do_not_show_the_tools(tmp_path):
-    def hide(template):
-        return template.replace("{{- tool | tojson }}", "")
+def hide(template):
+    return template.replace("{{- tool | tojson }}", "")
 
-    finding = only(trainer_like(tmp_path, hide), "tools in context", "error", "renders `tools`")
-    assert "tools add" in finding.measured
+
+def answers(text, turn, rng):
+    return f"<answer>{rng.randint(0, 3)}</answer>"
+
+
+def test_prompts_do_not_show_the_tools(tmp_path):
+    found = found_in(trainer_like(tmp_path, hide, answers))
+    assert set(found) == {"tools in context", "tool calls"}
+    says(found["tools in context"], "error", "renders `tools`")
+    assert "the tools add" in found["tools in context"].measured
+
+
+def test_policy_knows_the_tools_that_prompts_do_not_show(tmp_path):
+    assert found_in(trainer_like(tmp_path, hide)) == {}
 
 
 def test_results_do_not_reach_the_policy(tmp_path):
@@ -91,9 +102,6 @@ def test_results_do_not_reach_the_policy(tmp_path):
 
 
 def test_no_tool_is_called(tmp_path):
-    def answers(text, turn, rng):
-        return f"<answer>{rng.randint(0, 3)}</answer>"
-
     only(make_trainer(tmp_path, QuietCounter, script=answers), "tool calls", "warning", "cold start")
 
 

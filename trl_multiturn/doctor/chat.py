@@ -1,11 +1,16 @@
 """[`Chat`]: a tokenizer with its chat template, as the trainer renders with it."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from trl.chat_template_utils import parse_response
 from trl.data_utils import prepare_multimodal_messages
+
+
+# From TRL 1.16 on, arguments of calls get the types of the tool's schema.
+_PARSES_BY_SCHEMA = "tools" in inspect.signature(parse_response).parameters
 
 
 @dataclass
@@ -83,7 +88,8 @@ class Chat:
         Returns:
             `dict`: The message.
         """
-        return parse_response(self.tokenizer, ids, prefix=prefix, tools=self.tools or None)
+        tools = {"tools": self.tools or None} if _PARSES_BY_SCHEMA else {}
+        return parse_response(self.tokenizer, ids, prefix=prefix, **tools)
 
     def written_form(self, message: dict[str, Any]) -> tuple[str, str]:
         """

@@ -2,6 +2,8 @@
 
 import argparse
 import fnmatch
+import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -52,15 +54,17 @@ def main() -> int:
         for cell in todo:
             print(cell)
         return 0
-    counts = run(todo, results, arguments, console)
-    write(results, arguments)
+    counts: Counter = Counter()
+    try:
+        run(todo, results, counts, arguments, console)
+    finally:
+        write(results, arguments)
     console.print(", ".join(f"{number} {status}" for status, number in sorted(counts.items())) or "nothing to run")
     return int(counts["defect"] > 0)
 
 
-def run(todo: list[Cell], results: Results, arguments: argparse.Namespace, console: Console) -> Counter:
+def run(todo: list[Cell], results: Results, counts: Counter, arguments: argparse.Namespace, console: Console) -> None:
     """Run cells; results and table are written now and then, and what is no success is printed."""
-    counts: Counter = Counter()
     lock, written = threading.Lock(), time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
@@ -79,7 +83,6 @@ def run(todo: list[Cell], results: Results, arguments: argparse.Namespace, conso
                     written = time.monotonic()
 
         run_cells(todo, tell, arguments.jobs, time.monotonic() + 60 * arguments.minutes)
-    return counts
 
 
 def write(results: Results, arguments: argparse.Namespace) -> None:
@@ -88,4 +91,5 @@ def write(results: Results, arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an interrupt: what was found is written
     raise SystemExit(main())

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,9 +38,17 @@ def run_cells(cells: Sequence[Cell], tell: Tell, jobs: int = 1, until: float = f
         until (`float`):
             Time, as `time.monotonic` counts it, after which nothing new is begun.
     """
+    stopped = threading.Event()
+
+    def over() -> bool:
+        return stopped.is_set() or time.monotonic() > until
+
     with ThreadPoolExecutor(jobs) as pool:
-        for done in [pool.submit(_run_block, block, tell, until) for block in _blocks(cells)]:
-            done.result()
+        try:
+            for done in [pool.submit(_run_block, block, tell, over) for block in _blocks(cells)]:
+                done.result()
+        finally:
+            stopped.set()  # an interrupt must not wait for the blocks
 
 
 def _blocks(cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -56,13 +65,13 @@ def _kind(cell: Cell) -> str:
     return "processes" if cell.group == "processes" else "plain"
 
 
-def _run_block(block: list[Cell], tell: Tell, until: float) -> None:
+def _run_block(block: list[Cell], tell: Tell, over: Callable[[], bool]) -> None:
     """Run a block. A worker that hangs or dies costs the cell that it had begun; another one does the rest."""
     left = list(block)
-    while left and time.monotonic() < until:
+    while left and not over():
         with tempfile.TemporaryDirectory() as folder:
             lines, errors = Path(folder, "lines"), Path(folder, "errors")
-            end = _watch(left, lines, errors, tell, until)
+            end = _watch(left, lines, errors, tell, over)
             if end is None:
                 return
             told, begun = _read(lines)
@@ -75,8 +84,8 @@ def _run_block(block: list[Cell], tell: Tell, until: float) -> None:
             left.remove(lost)
 
 
-def _watch(cells: Sequence[Cell], lines: Path, errors: Path, tell: Tell, until: float) -> str | None:
-    """Start a worker and pass on what it tells. How it ended, or `None` if it was stopped because time is up."""
+def _watch(cells: Sequence[Cell], lines: Path, errors: Path, tell: Tell, over: Callable[[], bool]) -> str | None:
+    """Start a worker and pass on what it tells. How it ended, or `None` if it was stopped because all is over."""
     command = [sys.executable, "-m", "tests.matrix.worker", str(lines), *map(str, cells)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     patience = _PATIENCE[_kind(cells[0])]
@@ -98,15 +107,25 @@ def _watch(cells: Sequence[Cell], lines: Path, errors: Path, tell: Tell, until: 
             known = told
             if status is not None:
                 return f"status {status}"
-            if time.monotonic() > until:
+            if over():
                 return None
             if time.monotonic() - heard > patience:
                 return f"nothing for {patience} s"
             time.sleep(0.5)
     finally:
         if worker.poll() is None:
-            os.killpg(worker.pid, signal.SIGKILL)  # with the processes that it has started, which share its session
-            worker.wait()
+            _end(worker)
+
+
+def _end(worker: subprocess.Popen) -> None:
+    """End a worker and what it has started, which shares its session; torchrun, asked to end, ends its own processes."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        os.killpg(worker.pid, how)
+        try:
+            worker.wait(20)
+        except subprocess.TimeoutExpired:
+            continue
+        return
 
 
 def _read(lines: Path) -> tuple[dict[Cell, Outcome], Cell | None]:

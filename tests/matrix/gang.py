@@ -1,4 +1,4 @@
-"""One of two processes that run a phase of many cells. Usage: torchrun -m tests.matrix.gang FOLDER PHASE RESULTS CELL..."""
+"""One of two processes that run phases of many cells. Usage: torchrun -m tests.matrix.gang FOLDER RESULTS PHASE:CELL..."""
 
 import gc
 import json
@@ -12,19 +12,19 @@ from tests.matrix.cells import Cell
 from tests.matrix.running import Outcome, phase_in_this_process
 
 
-def main(folder: str, phase: str, results: str, *names: str) -> None:
+def main(folder: str, results: str, *names: str) -> None:
     rank = int(os.environ["RANK"])
     tempfile.tempdir = results  # is removed by who started this, which ends without removing anything
     gc.collect()
     gc.freeze()
-    cells = [Cell.parse(name) for name in names]
-    for cell in cells:
+    parts = [(phase, Cell.parse(name)) for phase, _, name in (text.partition(":") for text in names)]
+    for _, cell in parts:
         if cell.adapter == "qlora":  # once the processes know of each other, only the first of them saves a model
             saved_base(cell.environment == "images")
-    for number, (name, cell) in enumerate(zip(names, cells, strict=True)):
+    for number, (phase, cell) in enumerate(parts):
         outcome = phase_in_this_process(cell, Path(folder), phase)
         path = Path(results, f"{number:04d}_{rank}")
-        path.with_suffix(".tmp").write_text(json.dumps([name, *outcome]))
+        path.with_suffix(".tmp").write_text(json.dumps([str(cell), *outcome]))
         path.with_suffix(".tmp").replace(path.with_suffix(".json"))
         if outcome.status != "ok":
             # The other process may wait for this one in a collective: torchrun ends it.

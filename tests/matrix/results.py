@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Results:
     def add(self, cell: Cell, outcome: Outcome) -> None:
         """Put in what came of a cell, today and with what is installed."""
         self.date = datetime.date.today().isoformat()
-        self.versions, self.losses = _installed(), list(LOSSES)
+        self.versions, self.losses = dict(_installed()), list(LOSSES)
         self.outcomes[cell] = outcome
         if outcome.status == "refused":
             self.messages[outcome.name] = outcome.message
@@ -92,5 +93,6 @@ class Results:
         os.replace(temporary, path)
 
 
+@lru_cache
 def _installed() -> dict[str, str]:
     return {name: version(name).partition("+")[0] for name in _PACKAGES}

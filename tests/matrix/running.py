@@ -69,16 +69,14 @@ def run_cell(cell: Cell, folder: Path, hub: Any = None) -> Outcome:
 
 def run_on_processes(cells: Sequence[Cell], folder: Path) -> Iterator[tuple[Cell, Outcome]]:
     """Run cells whose runs are begun and ended by different numbers of processes. Gives each as soon as it is known."""
-    from tests.matrix.resuming import PHASES, compare_phases, processes_of
+    from tests.matrix.resuming import STAGES, compare_phases
 
     left = list(cells)
-    for phase in PHASES:
-        alone = [cell for cell in left if processes_of(cell.lifecycle, phase) == 1]
-        together = [cell for cell in left if cell not in alone]
-        results = [(cell, _run_phase_alone(cell, folder, phase)) for cell in alone]
-        results += _run_phase_together(together, folder, phase)
-        for cell, outcome in results:
-            if outcome.status != "ok":
+    for stage in range(3):
+        parts = [(cell, phase) for cell in left for phase in STAGES[cell.lifecycle][stage]]
+        run = _run_together if stage == 1 else _run_alone
+        for cell, outcome in run(parts, folder):
+            if outcome.status != "ok" and cell in left:
                 left.remove(cell)
                 yield cell, outcome
     for cell in left:
@@ -107,38 +105,41 @@ def phase_in_this_process(cell: Cell, folder: Path, phase: str) -> Outcome:
     return Outcome("ok")
 
 
-def _run_phase_alone(cell: Cell, folder: Path, phase: str) -> Outcome:
-    return phase_in_this_process(cell, folder, phase)
+def _run_alone(parts: Sequence[tuple[Cell, str]], folder: Path) -> Iterator[tuple[Cell, Outcome]]:
+    for cell, phase in parts:
+        yield cell, phase_in_this_process(cell, folder, phase)
 
 
-def _run_phase_together(cells: Sequence[Cell], folder: Path, phase: str) -> list[tuple[Cell, Outcome]]:
+def _run_together(parts: Sequence[tuple[Cell, str]], folder: Path) -> Iterator[tuple[Cell, Outcome]]:
     """Two processes for all cells. One that fails ends both: then two new ones for those that are left."""
     from tests.matrix.gang import read_results
 
-    found: list[tuple[Cell, Outcome]] = []
-    while left := [cell for cell in cells if cell not in dict(found)]:
+    left = list(parts)
+    while left:
         with tempfile.TemporaryDirectory() as results:
-            end = _start_gang(left, folder, phase, Path(results))
+            end = _start_gang(left, folder, Path(results))
             told = read_results(Path(results))
-        if not told or told[-1][1].status == "ok" and len(told) < len(left):
-            told.append((left[len(told)], Outcome("defect", "", f"two processes ended with {end}")))
-        found += told
-    return found
+        if all(outcome.status == "ok" for _, outcome in told) and len(told) < len(left):
+            told.append((left[len(told)][0], Outcome("defect", "", f"two processes ended with {end}")))
+        yield from told
+        left = left[len(told) :]
 
 
-def _start_gang(cells: Sequence[Cell], folder: Path, phase: str, results: Path) -> str:
+def _start_gang(parts: Sequence[tuple[Cell, str]], folder: Path, results: Path) -> str:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*launcher, "-m", "tests.matrix.gang", str(folder), phase, str(results), *map(str, cells)]
+    names = [f"{phase}:{cell}" for cell, phase in parts]
+    command = [*launcher, "-m", "tests.matrix.gang", str(folder), str(results), *names]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=GANG_TIMEOUT + 60 * len(cells)
-        )
-    except subprocess.TimeoutExpired:
-        return "no end in time"
-    if done.returncode:
-        print(done.stderr[-3000:], file=sys.stderr)
-    return f"status {done.returncode}"
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as gang:
+        try:
+            _, errors = gang.communicate(timeout=GANG_TIMEOUT + 60 * len(parts))
+        except subprocess.TimeoutExpired:
+            gang.terminate()  # torchrun then ends the processes that it has started
+            return "no end in time"
+    if gang.returncode:
+        print(errors[-3000:], file=sys.stderr)
+    return f"status {gang.returncode}"
 
 
 def _folder_of(cell: Cell, folder: Path) -> Path:

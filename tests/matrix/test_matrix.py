@@ -2,13 +2,13 @@
 by `python -m tests.matrix`, which makes the table."""
 
 import gc
-import json
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import torch
 
+import trl_multiturn
+from tests.matrix.__main__ import main
 from tests.matrix.cells import (
     ADAPTERS,
     ENVIRONMENTS,
@@ -24,12 +24,12 @@ from tests.matrix.cells import (
 )
 from tests.matrix.checks import CHECKS
 from tests.matrix.driving import run_cells
+from tests.matrix.results import Results
 from tests.matrix.resuming import PROCESSES
-from tests.matrix.running import Outcome, judge, run_cell
+from tests.matrix.running import Outcome, judge, run_cell, run_on_processes
 
 
 PLAIN = [cell for cell in selection() if cell.group == "plain"]
-ELSEWHERE = [cell for cell in selection() if cell.group != "plain"]
 REST = [cell for cell in run_order() if cell not in selection()]
 
 
@@ -53,25 +53,44 @@ def test_cell(cell, tmp_path, quick_collection):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", ["hub", "processes"])
-def test_cells_in_processes_of_their_own(group):
-    """Pushes to a stand-in of the Hub, and runs that go on with another number of processes."""
-    cells = [cell for cell in ELSEWHERE if cell.group == group]
-    found: dict[Cell, Outcome] = {}
-    run_cells(cells, found.__setitem__)
+@pytest.mark.timeout(900)
+def test_cells_on_two_processes(tmp_path, quick_collection):
+    cells = [cell for cell in selection() if cell.group == "processes"]
+    found = dict(run_on_processes(cells, tmp_path))
     assert found.keys() == set(cells)
     for cell in cells:
         check(cell, found[cell])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_hub_cells_by_the_command(tmp_path, monkeypatch, capsys):
+    """It runs what is asked for, goes on with what it has, and says by its exit status if there is a defect."""
+    files = ["--results", str(tmp_path / "results.json"), "--table", str(tmp_path / "table.md")]
+    monkeypatch.setattr(sys, "argv", ["matrix", *files, "--ci", "--only", "*/hub_*/*"])
+    cells = [cell for cell in selection() if cell.group == "hub"]
+    for said in (f"{len(cells)} ok", "nothing to run"):
+        status = main()
+        told = capsys.readouterr().out
+        assert status == 0 and said in told, told
+    found = Results.read(tmp_path / "results.json").outcomes
+    assert found.keys() == set(cells)
+    for cell in cells:
+        check(cell, found[cell])
+    assert f"{len(cells)} ok, {len(all_cells()) - len(cells)} not run" in (tmp_path / "table.md").read_text()
+
+
 @pytest.mark.exhaustive
-@pytest.mark.timeout(4 * 3600)
-def test_every_other_cell():
+@pytest.mark.timeout(2 * 3600)
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_every_other_cell(trainer, adapter):
+    cells = [cell for cell in REST if (cell.trainer, cell.adapter) == (trainer, adapter)]
     found: dict[Cell, Outcome] = {}
-    run_cells(REST, found.__setitem__)
-    wrong = [f"{cell}: {outcome}" for cell, outcome in found.items() if outcome.status == "defect"]
+    run_cells(cells, found.__setitem__)
+    wrong = [f"{cell}: {outcome.message}" for cell, outcome in found.items() if outcome.status == "defect"]
     assert not wrong, "\n".join(wrong)
-    assert found.keys() == set(REST)
+    assert found.keys() == set(cells)
 
 
 class TestSelection:
@@ -162,15 +181,35 @@ class TestJudgement:
         assert outcome.status == "defect" and "is frozen, but has changed" in outcome.message
 
 
-@pytest.mark.slow
-def test_command(tmp_path):
-    """It runs what is asked for, goes on with what it has, and says by its exit status if there is a defect."""
-    files = ["--results", str(tmp_path / "results.json"), "--table", str(tmp_path / "table.md")]
-    command = [sys.executable, "-m", "tests.matrix", *files, "--only", "IGPO/train/full/images"]
-    for said in ("1 refused", "nothing to run"):
-        done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stderr
-        assert said in done.stdout
-    cells = json.loads((tmp_path / "results.json").read_text())["cells"]
-    assert cells == {"IGPO/full/images": {"refused": {"igpo-images": "train"}}}
-    assert "0 refused" not in (tmp_path / "table.md").read_text()
+def _still(trainer):
+    """An optimizer that moves nothing."""
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.0)
+    return trainer.optimizer
+
+
+class TestChecks:
+    """They fail where what they look at is broken."""
+
+    BROKEN = [
+        ("ReplayGRPO/resume/full/tools", "load_method_state", lambda self, state: None),
+        ("ArCHer/resume/full/prompts", "load_shard_states", lambda self, states: None),
+        ("MultiTurnGRPO/load_best/full/tools", "_load_best_model", lambda self: None),
+        ("MultiTurnGRPO/save_only_model/lora/tools", "_load_from_checkpoint", lambda self, *arguments: None),
+        ("IGPO/streaming/full/tools", "create_optimizer", lambda self, *arguments: _still(self)),
+    ]
+
+    @pytest.mark.parametrize(("name", "method", "broken"), BROKEN, ids=[name for name, *_ in BROKEN])
+    def test_broken(self, tmp_path, monkeypatch, quick_collection, name, method, broken):
+        cell = Cell.parse(name)
+        monkeypatch.setattr(getattr(trl_multiturn, f"{cell.trainer}Trainer"), method, broken)
+        assert run_cell(cell, tmp_path).status == "defect"
+
+    def test_another_model_is_saved(self, tmp_path, monkeypatch, quick_collection):
+        save = trl_multiturn.MultiTurnGRPOTrainer.save_model
+
+        def save_and_go_on(self, *arguments, **options):
+            save(self, *arguments, **options)
+            next(self.model.parameters()).data.add_(1)
+
+        monkeypatch.setattr(trl_multiturn.MultiTurnGRPOTrainer, "save_model", save_and_go_on)
+        assert run_cell(Cell.parse("MultiTurnGRPO/save/full/prompts"), tmp_path).status == "defect"

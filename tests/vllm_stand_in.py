@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,8 @@ import torch
 from safetensors.torch import load, save
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.generation import vllm_client, vllm_generation
+
+from tests.tiny import build_model, build_tokenizer
 
 
 @dataclass
@@ -105,6 +108,14 @@ class Engine:
     @torch.no_grad()
     def _logits(self, ids: list[int]) -> torch.Tensor:
         return self.model(input_ids=torch.tensor([ids])).logits[0].float()
+
+
+def save_model(folder: Any) -> str:
+    """The folder with the small model of the tests, from which trainer and engine are to load it."""
+    tokenizer = build_tokenizer()
+    build_model(tokenizer).save_pretrained(Path(folder, "model"))
+    tokenizer.save_pretrained(Path(folder, "model"))
+    return str(Path(folder, "model"))
 
 
 # --- vllm_mode="server"

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 
-from tests.tiny import QuietCounter, add_some, answer_length, build_model, build_tokenizer, dataset, settings
+from tests.tiny import QuietCounter, Scripted, add_some, answer_length, build_model, build_tokenizer, dataset, settings
 from trl_multiturn import IGPOConfig, IGPOTrainer
 from trl_multiturn.qlora import keep_differentiable
 
@@ -17,19 +17,18 @@ def folder(tmp_path):
 
 
 def make(folder, **options):
-    from tests.tiny import Scripted
-
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
+    )
+    options["model_init_kwargs"] = {"dtype": "float32", "quantization_config": quantization}
     return type("Run", (Scripted, IGPOTrainer), {"script": staticmethod(add_some)})(
         str(folder / "base"),
         answer_length,
-        IGPOConfig(**settings(folder / "run", model_init_kwargs={"dtype": "float32"}, **options)),
+        IGPOConfig(**settings(folder / "run", **options)),
         dataset(8, answers=["Paris"] * 8),
         processing_class=build_tokenizer(),
         environment_factory=QuietCounter,
         peft_config=LoraConfig(r=2, target_modules=["q_proj"]),
-        quantization_config=BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
-        ),
     )
 
 

@@ -97,10 +97,10 @@ def build(cell: Cell, folder: Path, **options: Any) -> Any:
     if cell.adapter != "full":
         keywords["peft_config"] = adapter(cell)
     if cell.adapter == "qlora":
-        keywords["quantization_config"] = BitsAndBytesConfig(
+        quantization = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
         )
-        own["model_init_kwargs"] = {"dtype": "float32"}
+        own["model_init_kwargs"] = {"dtype": "float32", "quantization_config": quantization}
     return type(trainer_class.__name__, (Observed, trainer_class), {})(
         model=saved_base(images) if cell.adapter == "qlora" else base(images),
         reward_funcs=reward,

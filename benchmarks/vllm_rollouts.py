@@ -68,11 +68,12 @@ def weights_of(llm) -> dict[str, torch.Tensor]:
     return dict(llm.llm_engine.model_executor.driver_worker.model_runner.model.named_parameters())
 
 
-def check_weights(trainer) -> float:
-    """Largest difference of what vLLM holds of the embedding from what the policy had at the last rollout."""
+def check_weights(trainer) -> str:
+    """What vLLM holds of the embedding, against what the policy had at the last rollout."""
     theirs = next(value for name, value in weights_of(trainer.vllm_generation.llm).items() if "embed_tokens" in name)
     sent = trainer.sent.to(theirs.dtype)  # vLLM adds rows to it
-    return (theirs[: len(sent)] - sent).abs().max().item()
+    difference = (theirs[: len(sent)] - sent).abs().max().item()
+    return f"vLLM's embedding ({theirs.dtype}) differs from the policy's ({trainer.sent.dtype}) by {difference:.2g}"
 
 
 def watched(trainer_class):
@@ -124,7 +125,7 @@ def main() -> None:
     for entry in trainer.state.log_history:
         if "reward" in entry:
             print(json.dumps({"step": entry["step"]} | {name: entry[name] for name in TOLD if name in entry}))
-    print(f"{trainer.requests} requests, vLLM's embedding differs from the policy's by {check_weights(trainer):.2g}")
+    print(f"{trainer.requests} requests, {check_weights(trainer)}")
 
 
 if __name__ == "__main__":

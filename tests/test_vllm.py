@@ -53,10 +53,10 @@ class Marked(Engine):
 
     told: dict[tuple, list[float]]
 
-    def _write(self, prompt, params):
+    def _write(self, prompt, params, images):
         noise = random.Random(str(prompt))
         self.perturb = lambda token, logprob: logprob + noise.uniform(-0.05, 0.05)
-        ids, logprobs = super()._write(prompt, params)
+        ids, logprobs = super()._write(prompt, params, images)
         self.__dict__.setdefault("told", {})[self.updates, tuple(prompt), tuple(ids)] = logprobs
         return ids, logprobs
 

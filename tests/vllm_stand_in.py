@@ -6,6 +6,7 @@ learns of the policy's weights by what TRL sends it, and by nothing else. `serve
 weights: here they take the way of the requests.
 """
 
+import base64
 import json
 import math
 import queue
@@ -16,11 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from PIL import Image
 from safetensors.torch import load, save
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl.generation import vllm_client, vllm_generation
@@ -33,6 +36,7 @@ class Request:
     """What the engine was asked to complete, and with what weights it did."""
 
     prompts: list[list[int]]
+    images: list[list | None]
     n: int
     params: dict[str, Any]
     update: int
@@ -59,11 +63,15 @@ class Engine:
     on_request: Callable[["Engine"], None] = lambda engine: None
 
     def __post_init__(self):
-        self.model = AutoModelForCausalLM.from_pretrained(self.folder).eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        self.model, self.tokenizer = self.load()
         self.generator = torch.Generator().manual_seed(self.seed)
         self.rng = random.Random(self.seed)
         self._held: dict[str, torch.Tensor] | None = None
+
+    def load(self) -> tuple[Any, Any]:
+        """The model that the server was started with, and its tokenizer."""
+        model = AutoModelForCausalLM.from_pretrained(self.folder)
+        return model.eval(), AutoTokenizer.from_pretrained(self.folder)
 
     def load_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Take the weights that TRL sent: all of them, and no others."""
@@ -76,38 +84,49 @@ class Engine:
                 own[name].copy_(value)
         self.updates += 1
 
-    def complete(self, prompts: list[list[int]], params: dict[str, Any]) -> list[tuple[list[int], list[float | None]]]:
+    def complete(
+        self, prompts: list[list[int]], params: dict[str, Any], images: list[list | None] | None = None
+    ) -> list[tuple[list[int], list[float | None]]]:
         """`n` completions of each prompt, with the log-probability of each token."""
+        images = images or [None] * len(prompts)
         self.on_request(self)
-        self.requests.append(Request([list(ids) for ids in prompts], params["n"], dict(params), self.updates))
-        return [self._write(ids, params) for ids in prompts for _ in range(params["n"])]
+        self.requests.append(Request([list(ids) for ids in prompts], images, params["n"], dict(params), self.updates))
+        rows = zip(prompts, images, strict=True)
+        return [self._write(ids, params, shown) for ids, shown in rows for _ in range(params["n"])]
 
-    def _write(self, prompt: list[int], params: dict[str, Any]) -> tuple[list[int], list[float | None]]:
+    def _write(
+        self, prompt: list[int], params: dict[str, Any], images: list | None
+    ) -> tuple[list[int], list[float | None]]:
         limit = min(params["max_tokens"], self.max_model_len - len(prompt))
         if self.script is None:
-            ids = self._sample(prompt, limit, params["temperature"])
+            ids = self._sample(prompt, limit, params["temperature"], images)
         else:
             text = self.tokenizer.decode(prompt)
             message = self.script(text, text.count("<|im_start|>assistant") - 1, self.rng)
             ids = self.tokenizer(message + "<|im_end|>", add_special_tokens=False)["input_ids"][:limit]
-        logprobs = self.score(prompt, ids, params["temperature"]).tolist()
+        logprobs = self.score(prompt, ids, params["temperature"], images).tolist()
         return ids, [self.perturb(token, logprob) for token, logprob in zip(ids, logprobs, strict=True)]
 
-    def _sample(self, prompt: list[int], limit: int, temperature: float) -> list[int]:
+    def _sample(self, prompt: list[int], limit: int, temperature: float, images: list | None) -> list[int]:
         ids: list[int] = []
         while len(ids) < limit and self.tokenizer.eos_token_id not in ids:
-            probabilities = self._logits(prompt + ids)[-1].div(temperature).softmax(-1)
+            probabilities = self._logits(prompt + ids, images)[-1].div(temperature).softmax(-1)
             ids.append(torch.multinomial(probabilities, 1, generator=self.generator).item())
         return ids
 
-    def score(self, prompt: list[int], ids: list[int], temperature: float) -> torch.Tensor:
+    def score(self, prompt: list[int], ids: list[int], temperature: float, images: list | None) -> torch.Tensor:
         """Log-probability of each token of a completion."""
-        logprobs = self._logits(prompt + ids).div(temperature).log_softmax(-1)
+        logprobs = self._logits(prompt + ids, images).div(temperature).log_softmax(-1)
         return logprobs[len(prompt) - 1 : -1].gather(1, torch.tensor(ids)[:, None])[:, 0]
 
     @torch.no_grad()
-    def _logits(self, ids: list[int]) -> torch.Tensor:
-        return self.model(input_ids=torch.tensor([ids])).logits[0].float()
+    def _logits(self, ids: list[int], images: list | None) -> torch.Tensor:
+        return self.model(input_ids=torch.tensor([ids]), **self.image_fields(ids, images or [])).logits[0].float()
+
+    def image_fields(self, ids: list[int], images: list) -> dict[str, Any]:
+        """What the model is given beside the tokens: of images, nothing."""
+        assert not images
+        return {}
 
 
 def save_model(folder: Any) -> str:
@@ -125,6 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
     engine: Engine
     announced: queue.Queue
     arrived: queue.Queue
+    images: dict[str, Image.Image]
 
     def do_GET(self):
         config = {"model_config": {"logprobs_mode": "processed_logprobs", "max_model_len": self.engine.max_model_len}}
@@ -159,6 +179,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/reset_prefix_cache":
             self.engine.resets += 1
             return {"success": True}
+        elif self.path == "/v1/chat/completions/render":
+            return {"features": self._render(json.loads(body)["messages"])}
+        elif self.path == "/inference/v1/generate":
+            return {"choices": self._choices_of_one(json.loads(body))}
         elif self.path == "/v1/completions":
             return {"choices": self._choices(json.loads(body))}
         else:
@@ -178,6 +202,29 @@ class _Handler(BaseHTTPRequestHandler):
             choices.append({"prompt_token_ids": asked["prompt"][i // asked["n"]], "token_ids": ids, "logprobs": told})
         return choices
 
+    def _render(self, messages: list[dict]) -> dict:
+        """Keeps images, and gives a name of each."""
+        parts = [part["image_url"]["url"] for message in messages for part in message["content"]]
+        pictures = [Image.open(BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB") for url in parts]
+        names = [f"{len(self.images) + i}" for i in range(len(pictures))]
+        self.images.update(zip(names, pictures, strict=True))
+        places = [{"offset": 0, "length": 1} for _ in names]  # in a conversation that nobody has
+        return {"mm_hashes": {"image": names}, "mm_placeholders": {"image": places}}
+
+    def _choices_of_one(self, asked: dict) -> list[dict]:
+        ids, features, params = asked["token_ids"], asked["features"], asked["sampling_params"]
+        names = features["mm_hashes"]["image"] if features else []
+        for place in features["mm_placeholders"]["image"] if features else []:
+            assert len(set(ids[place["offset"] : place["offset"] + place["length"]])) == 1
+        choices = []
+        for written, logprobs in self.engine.complete([ids], params, [[self.images[name] for name in names]]):
+            told = [
+                {"token": f"token_id:{token}", "logprob": logprob, "top_logprobs": []}
+                for token, logprob in zip(written, logprobs, strict=True)
+            ]
+            choices.append({"token_ids": written, "logprobs": {"content": told}})
+        return choices
+
     def _answer(self, content: dict, status: int = 200) -> None:
         data = json.dumps(content).encode()
         self.send_response(status)
@@ -192,7 +239,9 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serve(engine: Engine) -> Iterator[dict[str, Any]]:
     """An engine behind a vLLM server's endpoints; gives the settings of a trainer that uses it."""
-    handler = type("Handler", (_Handler,), {"engine": engine, "announced": queue.Queue(), "arrived": queue.Queue()})
+    handler = type(
+        "Handler", (_Handler,), {"engine": engine, "announced": queue.Queue(), "arrived": queue.Queue(), "images": {}}
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -260,7 +309,9 @@ def colocate(engine: Engine) -> Iterator[dict[str, Any]]:
 
         def generate(self, prompts, sampling_params, use_tqdm):
             ids = [prompt["prompt_token_ids"] for prompt in prompts]
-            written = engine.complete(ids, sampling_params)
+            shown = [prompt.get("multi_modal_data", {}).get("image") for prompt in prompts]
+            shown = [row if row is None or isinstance(row, list) else [row] for row in shown]
+            written = engine.complete(ids, sampling_params, shown)
             return [_output(prompt, *one) for prompt, one in zip(ids, written, strict=True)]
 
         def reset_prefix_cache(self):

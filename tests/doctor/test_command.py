@@ -36,6 +36,7 @@ def severities(found, severity):
     return {name for name, finding in found.items() if finding["severity"] == severity}
 
 
+@pytest.mark.slow
 def test_igpo(tmp_path, capsys):
     """A policy that can search: nothing is wrong, and nothing is made on the Hub or left in the output folder."""
     status, found, report = run(
@@ -63,6 +64,7 @@ def test_igpo(tmp_path, capsys):
         assert text in shown
 
 
+@pytest.mark.slow
 def test_archer(tmp_path):
     status, found, report = run(
         tmp_path,
@@ -86,6 +88,7 @@ def travel_folder(tmp_path_factory):
     return save_travel_model(tmp_path_factory.mktemp("travel"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["replay", "deeptravel"])
 def test_travel(tmp_path, travel_folder, recipe, capsys):
     """A random model plans nothing: there is nothing to learn from, and the command says so."""
@@ -105,6 +108,7 @@ def test_travel(tmp_path, travel_folder, recipe, capsys):
     assert "3 errors" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_mobile_r1(tmp_path):
     task = {
         "use_cpu": True,

@@ -1,8 +1,8 @@
 """What the doctor finds wrong with chat templates and tool calls."""
 
-from tests.doctor.cases import found_in, only, says, template_like, trainer_with
+from tests.doctor.cases import bad, found_in, only, says, template_like, trainer_with
 from tests.tiny import QuietCounter, add_some, build_tokenizer, call, make_trainer
-from trl_multiturn import MultiTurnGRPOTrainer
+from trl_multiturn import MultiTurnGRPOTrainer, diagnose
 
 
 def trainer_like(folder, change, script=add_some, environment=QuietCounter, **options):
@@ -33,7 +33,10 @@ def test_template_drops_thoughts(tmp_path):
 def test_qwen3_in_training_keeps_thoughts(tmp_path):
     """TRL trains with a template of its own, and that one is looked at."""
     tokenizer = build_tokenizer("qwen3.jinja")
-    assert found_in(trainer_with(tmp_path, tokenizer, add_some, MultiTurnGRPOTrainer, QuietCounter)) == {}
+    report = diagnose(trainer_with(tmp_path, tokenizer, add_some, MultiTurnGRPOTrainer, QuietCounter))
+    assert bad(report) == {}
+    (finding,) = [finding for finding in report.findings if finding.check == "template prefixes"]
+    assert "serve the model with that one" in finding.measured
 
 
 def test_calls_have_another_form_than_is_parsed(tmp_path):

@@ -47,7 +47,18 @@ def outcome(trainer):
     return told, {**trainer.model.state_dict(), **trainer.method_state()}, drawn
 
 
-@pytest.mark.parametrize("build", TRAINERS.values(), ids=TRAINERS.keys())
+# The others have these in them.
+RARE = ("archer_without_saved_buffer", "replay_archer")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(build, id=name, marks=pytest.mark.exhaustive if name in RARE else ())
+        for name, build in TRAINERS.items()
+    ],
+)
 def test_training_is_the_same(tmp_path, build):
     results = []
     for doctor in (False, True):

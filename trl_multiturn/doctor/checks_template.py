@@ -72,7 +72,10 @@ def _check_thinking(chat: Chat) -> Finding:
             "Serve the model with a template that keeps <think> blocks, or train without thinking: chat_template_kwargs: "
             "{enable_thinking: false}.",
         )
-    return Finding(name, "ok", "Earlier messages are rendered the same when others follow.")
+    told = "Earlier messages are rendered the same when others follow"
+    if chat.template is not None:
+        told += "; TRL renders with a template of its own in place of the model's: serve the model with that one, too"
+    return Finding(name, "ok", f"{told}.")
 
 
 def check_tool_calls(seen: Observation) -> Finding:
@@ -102,7 +105,7 @@ def check_tool_calls(seen: Observation) -> Finding:
                 f"The call {call} is rendered as {text!r}, and that is parsed {got}.",
                 _how_to_parse(seen.chat, text),
             )
-    return Finding(name, "ok", f"Calls of {len(seen.chat.tools)} tools come back as they were rendered.")
+    return Finding(name, "ok", f"Calls of every tool ({len(seen.chat.tools)}) come back as they were rendered.")
 
 
 def _round_trip(chat: Chat, call: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:

@@ -147,12 +147,12 @@ class _Handler(BaseHTTPRequestHandler):
     images: dict[str, Image.Image]
 
     def do_GET(self):
-        config = {"model_config": {"logprobs_mode": "processed_logprobs", "max_model_len": self.engine.max_model_len}}
+        config = {"model_config": {"logprobs_mode": "processed_logprobs"}}
         path = self.path.partition("?")[0]
         self._answer(
             {
                 "/health": {},
-                "/v1/models": {"data": [{"id": self.engine.folder}]},
+                "/v1/models": {"data": [{"id": self.engine.folder, "max_model_len": self.engine.max_model_len}]},
                 "/server_info": {"vllm_config": config | {"weight_transfer_config": {"backend": "nccl"}}},
                 "/get_world_size": {"world_size": 1},
             }[path]

@@ -42,7 +42,7 @@ from .state import load_shards, load_state, save_shard, save_state
 from .stopping import find_stop_reasons
 from .tools import ToolExecutor
 from .turn_credit import check_turn_credit
-from .vllm_requests import SharedRequests, check_server_context
+from .vllm_requests import SharedRequests, check_server_context, server_context
 
 
 logger = logging.get_logger(__name__)
@@ -556,7 +556,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             return None
         known: list[int | None] = [None]
         if server and self.accelerator.is_main_process:
-            known = [self.vllm_generation.vllm_client.get_server_info()["model_config"].get("max_model_len")]
+            known = [server_context(self.vllm_generation.vllm_client)]
         (max_model_len,) = broadcast_object_list(known)
         if max_model_len is not None:
             max_tokens = (args.generation_kwargs or {}).get("max_tokens", args.max_completion_length)

@@ -91,6 +91,21 @@ def _fingerprints(prompt_ids: list[list[int]], images: list | None) -> list[str]
     return found
 
 
+def server_context(client: Any) -> int | None:
+    """
+    Tokens that a vLLM server takes in a request, prompt and completion.
+
+    Args:
+        client ([`~trl.generation.vllm_client.VLLMClient`]):
+            Knows the server.
+
+    Returns:
+        `int` or `None`: `None` if the server does not say it.
+    """
+    models = client.session.get(f"{client.base_url}/v1/models", timeout=60).json().get("data") or [{}]
+    return models[0].get("max_model_len")
+
+
 def check_server_context(max_model_len: int, max_completion_length: int, max_tokens: int, has_tools: bool) -> None:
     """
     Check that a vLLM server takes the requests of a rollout's last turns.

@@ -39,7 +39,8 @@ _LIFECYCLES = {
     "save": ("save and load", "a new model has the trained weights, and the base of an adapter has not changed"),
     "resume": (
         "resume a run that was stopped inside an accumulation window",
-        "weights, logs and what the method has learnt equal the uninterrupted run's bit for bit",
+        "weights, logs and what the method has learnt equal the uninterrupted run's bit for bit, from a checkpoint between two "
+        "generation batches (TRL generates anew the batch that a checkpoint falls into)",
     ),
     "resume_1_to_2": ("resume on 2 processes what 1 began", "equals the uninterrupted run on 1, weights within 1e-4"),
     "resume_2_to_1": ("resume on 1 process what 2 began", "equals the uninterrupted run on 1, weights within 1e-4"),

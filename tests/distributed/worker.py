@@ -86,6 +86,8 @@ def make_placed(method: str, folder: str, processes: int, **options):
     if "replay" in method:
         rollouts, steps = 24, 6  # the second of three groups begins on one process and ends on the other
         extra |= REPLAY
+    if method == "replay_archer":  # three times as many rollouts and steps as ArCHer has above
+        extra |= {"critic_steps": 1, "save_steps": 3}
     options = {"max_steps": steps, "num_generations": 8, "learning_rate": 1e-3} | extra | options
     data = dataset(16, answers=["Paris"] * 16)
     tokenizer = build_tokenizer()

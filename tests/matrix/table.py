@@ -1,6 +1,9 @@
 """The page of the support matrix, made from the results and from nothing else."""
 
 from collections import Counter
+from collections.abc import Iterable
+from itertools import combinations
+from math import prod
 from pathlib import Path
 
 from tests.matrix.cells import ADAPTERS, ENVIRONMENTS, REFUSALS, TRAINERS, Cell, lifecycles
@@ -27,7 +30,8 @@ A cell is one small model, trained for real on a CPU: {trainers} trainers, {life
 
 A cell of the tables stands for several of these: `ok (2 of 5)` is ok in two environments and was not run in three, and a note under the table says in which.
 
-{total} cells: {counts}. Last run {date}, {versions}.
+{total} cells: {counts}. Of all pairs of a trainer, a lifecycle, an adapter and an environment, {pairs} met in a cell that was run; of all triples, {triples}.
+Last run {date}, {versions}.
 """
 
 
@@ -54,6 +58,8 @@ def make_page(results: Results) -> str:
             environments=len(ENVIRONMENTS),
             total=total,
             counts=_counted(counts),
+            pairs=_coverage(results, rows, 2),
+            triples=_coverage(results, rows, 3),
             date=results.date or "never",
             versions=", ".join(f"{name} {version}" for name, version in results.versions.items()),
         )
@@ -61,6 +67,14 @@ def make_page(results: Results) -> str:
     parts += [_trainer_part(results, trainer) for trainer in TRAINERS]
     parts += [_refusals(results), _defects(results), _checked(rows)]
     return "\n".join(parts)
+
+
+def _coverage(results: Results, rows: Iterable[str], size: int) -> str:
+    """How many combinations of so many values have been in a cell."""
+    values = (TRAINERS, rows, ADAPTERS, ENVIRONMENTS)
+    axes = list(combinations(range(len(values)), size))
+    met = {(chosen, tuple(cell[axis] for axis in chosen)) for cell in results.outcomes for chosen in axes}
+    return f"{len(met)} of {sum(prod(len(list(values[axis])) for axis in chosen) for chosen in axes)}"
 
 
 def _trainer_part(results: Results, trainer: str) -> str:

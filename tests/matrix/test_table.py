@@ -67,6 +67,7 @@ def test_nothing_was_run():
     page = table.make_page(results)
     assert marked(page) == counted(page, "ok") == 0
     assert counted(page, "not run") == len(all_cells())
+    assert re.search(r" 0 of \d+ met in a cell that was run; of all triples, 0 of \d+\.", page)
 
 
 @pytest.mark.parametrize("count", [1, 7, 400])
@@ -77,6 +78,12 @@ def test_a_part_was_run(count):
     assert counted(page, "ok") == found.count("ok")
     assert counted(page, "not run") == len(all_cells()) - count
     assert marked(page) == len({cell[:3] for cell, outcome in results.outcomes.items() if outcome.status == "ok"})
+
+
+def test_one_cell_is_six_pairs_and_four_triples():
+    results = Results()
+    results.add(Cell("IGPO", "train", "lora", "tools"), Outcome("ok"))
+    assert re.search(r" 6 of \d+ met in a cell that was run; of all triples, 4 of \d+\.", table.make_page(results))
 
 
 def test_a_cell_that_is_taken_away_is_no_longer_green():

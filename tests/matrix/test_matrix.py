@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import trl_multiturn
+from tests.matrix import driving
 from tests.matrix.__main__ import main
 from tests.matrix.cells import (
     ADAPTERS,
@@ -213,3 +214,49 @@ class TestChecks:
 
         monkeypatch.setattr(trl_multiturn.MultiTurnGRPOTrainer, "save_model", save_and_go_on)
         assert run_cell(Cell.parse("MultiTurnGRPO/save/full/prompts"), tmp_path).status == "defect"
+
+
+class TestWorkers:
+    """A process that dies or hangs costs the cell that it had begun, and no other."""
+
+    CELLS = [cell for cell in all_cells() if cell.group == "plain"][:5]
+
+    def test_one_dies(self, monkeypatch):
+        started = []
+
+        def watch(cells, lines, errors, tell, over):
+            """Ends two cells and dies in the third, if there are so many."""
+            started.append(list(cells))
+            with lines.open("w") as file:
+                for cell in cells[:2]:
+                    file.write(f'["{cell}"]\n["{cell}", "ok", "", ""]\n')
+                    tell(cell, Outcome("ok"))
+                file.writelines(f'["{cell}"]\n' for cell in cells[2:3])
+            errors.write_text("a warning\nSegmentation fault\n")
+            return "status -11"
+
+        monkeypatch.setattr(driving, "_watch", watch)
+        found = {}
+        run_cells(self.CELLS, found.__setitem__)
+        assert started == [self.CELLS, self.CELLS[3:]]
+        assert [found[cell].status for cell in self.CELLS] == ["ok", "ok", "defect", "ok", "ok"]
+        assert found[self.CELLS[2]].message == "the process ended with status -11: Segmentation fault"
+
+    def test_one_does_not_even_start(self, monkeypatch):
+        monkeypatch.setattr(
+            driving, "_watch", lambda cells, lines, errors, tell, over: errors.write_text("no") and "x"
+        )
+        found = {}
+        run_cells(self.CELLS[:2], found.__setitem__)
+        assert [found[cell].message for cell in self.CELLS[:2]] == ["the process ended with x: no"] * 2
+
+    def test_one_says_nothing_more(self, monkeypatch):
+        monkeypatch.setattr(driving, "_PATIENCE", {"plain": 0.0})
+        found = {}
+        run_cells(self.CELLS[:1], found.__setitem__)
+        assert found[self.CELLS[0]].status == "defect" and "nothing for 0.0 s" in found[self.CELLS[0]].message
+
+    def test_time_is_up(self):
+        found = {}
+        run_cells(self.CELLS, found.__setitem__, until=0.0)
+        assert not found

@@ -28,13 +28,14 @@ from trl_multiturn.recipes.search_policy import MAX_TURN_TOKENS
 
 
 QUICK_CRITIC = {"critic_steps": 2, "critic_batch_size": 16, "critic_warmup_iterations": 1}
+REPLAY = {"replay_every": 1, "replay_admission": "any_fail"}
 METHODS = {
     "base": (MultiTurnGRPOTrainer, MultiTurnGRPOConfig, {}),
     "igpo": (IGPOTrainer, IGPOConfig, {}),
     "archer": (ArCHerTrainer, ArCHerConfig, {**QUICK_CRITIC, "value_target": "resample", "resample_states": 8}),
     "chai": (ArCHerTrainer, ArCHerConfig, {**QUICK_CRITIC, "algorithm": "chai", "num_candidates": 2}),
-    "replay_grpo": (ReplayGRPOTrainer, ReplayGRPOConfig, {"replay_every": 2}),
-    "replay_igpo": (ReplayIGPOTrainer, ReplayIGPOConfig, {"replay_every": 2}),
+    "replay_grpo": (ReplayGRPOTrainer, ReplayGRPOConfig, REPLAY),
+    "replay_igpo": (ReplayIGPOTrainer, ReplayIGPOConfig, REPLAY),
 }
 TOLD = (
     "reward",

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Two processes on two cores; torch would otherwise start as many threads in each.
 WORKERS ?= auto
 
-.PHONY: install browser demo phone-data test test-all matrix fast quality bench docs clean
+.PHONY: install browser demo phone-data test test-all matrix fast trl-range quality bench docs clean
 
 install: $(INSTALLED)
 
@@ -44,6 +44,11 @@ matrix: $(INSTALLED)
 
 fast: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not exhaustive" $(ARGS)
+
+# The tests that stand on TRL, on the oldest and the newest supported TRL and transformers: docs/results/trl_range.md.
+# ARGS="--versions 1.13.0" tries others.
+trl-range: $(INSTALLED)
+	$(BIN)/python -m tests.trl_range $(ARGS)
 
 quality: $(INSTALLED)
 	$(BIN)/ruff check .

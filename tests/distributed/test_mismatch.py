@@ -30,6 +30,7 @@ def told(folder, methods: str) -> dict:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "methods",
     # Both hold all that the others have.

@@ -14,7 +14,7 @@ METHODS = ["neutral", "base", "igpo", "archer", "replay", "replay_igpo", "replay
 def one_and_two(module: str, methods: list[str], folder: Path):
     """What came out of each method's run on one process, and on two."""
     runs = [(method, processes, folder / method) for method in methods for processes in (1, 2)]
-    codes = run_all(f"tests.distributed.{module}", runs)
+    codes = run_all(f"tests.distributed.{module}", runs, seconds=240)
     for (method, processes, place), ended in zip(runs, codes, strict=True):
         assert not any(ended), (method, ended, written(place, processes)[-1][-3000:])
     for method in methods:
@@ -24,6 +24,7 @@ def one_and_two(module: str, methods: list[str], folder: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_processes_equal_one(tmp_path, subtests):
     for method, one, two in one_and_two("worker", METHODS, tmp_path):
         with subtests.test(method):

@@ -75,6 +75,7 @@ OWN_METRICS = (
     "sampling/off_policy",
     "tools/timeouts",
     "rewards/missing",
+    "hub/",
 )
 
 

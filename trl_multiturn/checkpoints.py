@@ -9,7 +9,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +110,11 @@ def rotate(run_dir: str, limit: int | None, best: str | None) -> None:
     surplus = [checkpoint for checkpoint in checkpoints if checkpoint not in kept]
     for checkpoint in surplus[: len(checkpoints) - max(limit, len(kept))]:
         removed = Path(run_dir, INCOMPLETE, Path(checkpoint).name)
-        removed.parent.mkdir(exist_ok=True)
-        os.replace(checkpoint, removed)
+        try:
+            removed.parent.mkdir(exist_ok=True)
+            os.replace(checkpoint, removed)
+        except OSError:  # of a disk that is full, which deleting may help
+            shutil.rmtree(checkpoint, ignore_errors=True)
         shutil.rmtree(removed.parent, ignore_errors=True)
 
 
@@ -175,11 +178,17 @@ def _publish(folder: Path, final: Path) -> None:
     for path in [*files, folder / FILES]:
         _sync(path)
     for path in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
-        _sync(path)
+        _sync_folder(path)
+    replaced = folder.with_name("replaced")
     if final.exists():  # a folder cannot be renamed onto another
-        os.replace(final, folder.with_name("replaced"))
-    os.replace(folder, final)
-    _sync(final.parent)
+        os.replace(final, replaced)
+    try:
+        os.replace(folder, final)
+    except OSError:
+        if replaced.exists():
+            os.replace(replaced, final)
+        raise
+    _sync_folder(final.parent)
     shutil.rmtree(folder.parent, ignore_errors=True)
 
 
@@ -192,6 +201,11 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    with suppress(OSError):  # some file systems of networks cannot
+        _sync(path)
 
 
 def _is_of_the_disk(error: BaseException) -> bool:

@@ -22,11 +22,22 @@ def turn_rewards_total(environments: list[Any], **kwargs) -> list[float | None]:
     Returns:
         `list[float | None]`: `None` for an environment without `turn_rewards`.
     """
-    return [sum(read_turn_rewards(e)) if hasattr(e, "turn_rewards") else None for e in environments]
+    return [sum(read_turn_rewards(e)) if has_turn_rewards(e) else None for e in environments]
 
 
 # The name under which TRL logs it.
 turn_rewards_total.__name__ = "turn_rewards"
+
+
+def has_turn_rewards(environment: Any) -> bool:
+    """
+    Whether an environment says what its turns were worth. A property counts even if it cannot be read yet, or has a bug.
+
+    Args:
+        environment (`Any`):
+            Environment.
+    """
+    return hasattr(type(environment), "turn_rewards") or hasattr(environment, "turn_rewards")
 
 
 def read_turn_rewards(environment: Any) -> list[float]:
@@ -43,7 +54,7 @@ def read_turn_rewards(environment: Any) -> list[float]:
     Raises:
         `TypeError`: If `turn_rewards` is not a list of numbers.
     """
-    given = getattr(environment, "turn_rewards", None)
+    given = environment.turn_rewards if has_turn_rewards(environment) else None
     if given is None:
         return []
     if not isinstance(given, (list, tuple)):
@@ -51,7 +62,13 @@ def read_turn_rewards(environment: Any) -> list[float]:
             f"{type(environment).__name__}.turn_rewards must be a list of numbers, got {type(given).__name__}. If it is "
             "a method, make it a property: TRL turns public methods into tools."
         )
-    values = torch.tensor([float(value) for value in given], dtype=torch.float64)
+    try:
+        values = torch.tensor([float(value) for value in given], dtype=torch.float64)
+    except (TypeError, ValueError):
+        kinds = sorted({type(value).__name__ for value in given})
+        raise TypeError(
+            f"{type(environment).__name__}.turn_rewards must hold numbers, got {', '.join(kinds)}."
+        ) from None
     if not values.isfinite().all():
         logger.warning_once(f"{type(environment).__name__}.turn_rewards holds NaN or infinity: counted as 0.")
     return values.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).tolist()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .environments.lost import EnvironmentLostError
+from .environments.lost import LOST
 
 
 _CLOSED = "The environment did not answer an earlier call and is closed for this rollout."
@@ -53,7 +53,8 @@ class ToolExecutor:
     Calls of different rollouts overlap; those of one rollout run in TRL's order (sync calls one by one, then its async
     calls together). A call that takes longer than `timeout` becomes an error message to the model, and its rollout's
     environment is given up: later calls of that rollout are refused at once, since a thread cannot be stopped and may
-    still be changing the environment. So are those of a rollout whose tool has raised [`EnvironmentLostError`].
+    still be changing the environment. So are those of a rollout whose tool has raised [`EnvironmentLostError`] or
+    met a broken pipe.
 
     A tool that draws from a *global* random generator gets its draws in the order in which calls happen to run; with a
     generator of its own (one per environment) the results do not depend on the order.
@@ -122,7 +123,7 @@ class ToolExecutor:
                 if call is None:
                     return self._checked(self.sync_tools[row][name](**arguments))
                 return self._checked(self._wait(call))
-            except EnvironmentLostError:
+            except LOST:
                 self.lost_rows.add(row)
                 raise
             finally:
@@ -141,7 +142,7 @@ class ToolExecutor:
                         return self._checked(await self.async_tools[row][name](**arguments))
                     # The wait blocks, so it must not sit on the event loop that runs the tool itself.
                     return self._checked(await asyncio.to_thread(self._wait, call))
-                except EnvironmentLostError:
+                except LOST:
                     self.lost_rows.add(row)
                     raise
                 finally:
@@ -236,7 +237,7 @@ class ToolExecutor:
                 except BaseException as raised:  # raised again where TRL's loop asks for the result
                     error = raised
                 self._finish(call, result, error)
-                if isinstance(error, EnvironmentLostError):
+                if isinstance(error, LOST):
                     for later in job.calls:
                         self._finish(later, None, TimeoutError(_CLOSED))
         futures = []

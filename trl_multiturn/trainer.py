@@ -19,7 +19,9 @@ from trl.trainer.utils import use_adapter
 from .checkpoints import check_resumed, checkpoint_path, rotate, whole_checkpoint
 from .config import MultiTurnGRPOConfig
 from .doctor.keeping import put_back
-from .environment_rewards import rewards_by_turn, turn_rewards_total
+from .environment_guards import guard_factories
+from .environment_rewards import has_turn_rewards, rewards_by_turn, turn_rewards_total
+from .environment_texts import tokenize_in_bounds, tokenize_prompts_in_bounds
 from .hooks import TurnHooks
 from .image_fields import break_image_tokens, part_of_images, select_rollouts
 from .image_history import SegmentBatch, find_image_tokens, leave_images_out
@@ -32,6 +34,7 @@ from .importance_sampling import (
 )
 from .malformed_calls import MALFORMED_CALL, malformed_calls_as_calls, refuse_malformed_call
 from .metrics import rollout_metrics
+from .pushes import report_failed_pushes
 from .qlora import dtypes_kept, keep_differentiable
 from .renamed_weights import has_renamed_weights, load_renamed_weights
 from .reward_funcs import append_reward_funcs, make_stop_penalty, weighted_rewards
@@ -108,15 +111,20 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         **kwargs: Any,
     ):
         args = self._check_args(model, args)
+        self._lost: list[Any] = []  # environments that are given up
         extra = [make_stop_penalty(penalties)] if (penalties := args.stop_penalties()) else []
         if kwargs.get("environment_factory") is not None:
             extra.append(turn_rewards_total)
+            kwargs["environment_factory"] = guard_factories(
+                kwargs["environment_factory"], args.tool_timeout, self._lost
+            )
         args, reward_funcs, kwargs = append_reward_funcs(args, reward_funcs, extra, kwargs)
         self._executor: ToolExecutor | None = None
         self._over: dict[int, StopReason] = {}
         self._record: dict[str, Any] = {}
         self._warned_of_lost_tokens = False
         self._incomplete: str | None = None
+        self._failed_pushes = 0
         super().__init__(model, reward_funcs, args, train_dataset, **kwargs)
         keep_differentiable(self.model)
         self.is_vision_language = self._is_vlm
@@ -255,7 +263,12 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         return output
 
     def _tokenize_prompts(self, prompts: list):
-        prompt_ids, images, fields = super()._tokenize_prompts(prompts)
+        config = self.accelerator.unwrap_model(self.model).config.get_text_config()
+        limit = getattr(config, "max_position_embeddings", None)
+        tokenize = super()._tokenize_prompts
+        prompt_ids, images, fields = tokenize_prompts_in_bounds(
+            tokenize, prompts, self.environments, limit, self._tokenizer
+        )
         # Image processors that stand on Pillow give arrays, TRL's tool loop takes tensors.
         for name in ("pixel_values", "image_grid_thw"):
             if name in fields and not isinstance(fields[name], torch.Tensor):
@@ -363,7 +376,9 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             kinds = ("image_token", "video_token")
             names = [name for kind in kinds if (name := getattr(self.processing_class, kind, None)) is not None]
             tool_messages = [break_image_tokens(message, names) for message in tool_messages]
-        return super()._get_tool_suffix_ids(tool_messages)
+        tokenize = super()._get_tool_suffix_ids
+        limit: Any = self.max_completion_length
+        return tokenize_in_bounds(tokenize, tool_messages, limit, self._tokenizer)
 
     def _generate(self, prompts: list):
         self._executor, self._over = None, {}
@@ -437,6 +452,8 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             {**row, "stop_reason": reason, "num_turns": len(turns)}
             for row, reason, turns in zip(inputs, stop_reasons, self._record["turns"], strict=True)
         ]
+        if self._executor is not None and self.environments:
+            self._lost += [self.environments[row] for row in self._executor.lost_rows]
         rewards = super()._calculate_rewards(rows, prompts, completions, completion_ids_list)
         infinite = rewards.isinf()
         if infinite.any():
@@ -497,8 +514,16 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
             rotate(run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
 
     def _push_from_checkpoint(self, checkpoint_folder):
-        if self._incomplete is None:  # else `_save_checkpoint` does it when the folder has its name
-            super()._push_from_checkpoint(checkpoint_folder)
+        if self._incomplete is not None:
+            return  # `_save_checkpoint` does it when the folder has its name
+        self._failed_pushes += report_failed_pushes(getattr(self, "push_in_progress", None))
+        if self.args.hub_strategy != "end":
+            self._metrics["train"]["hub/failed_pushes"].append(self._failed_pushes)
+        super()._push_from_checkpoint(checkpoint_folder)
+
+    def _finish_current_push(self):
+        super()._finish_current_push()
+        self._failed_pushes += report_failed_pushes(getattr(self, "push_in_progress", None))
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
@@ -537,7 +562,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
     def _resolve_turn_rewards(self) -> None:
         """Keep the reward column of `turn_rewards` only if an environment has them: known once TRL has built one."""
         probes = [pool[0] for pool in self._environment_pool.values()] if self.environment_factories else []
-        self._gives_turn_rewards = any(hasattr(environment, "turn_rewards") for environment in probes)
+        self._gives_turn_rewards = any(map(has_turn_rewards, probes))
         if probes and not self._gives_turn_rewards:
             index = self.reward_funcs.index(turn_rewards_total)
             for per_function in (self.reward_funcs, self.reward_func_names, self.reward_processing_classes):
@@ -626,7 +651,7 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
     # --- from TRL's output to rollouts and back
 
     def _build_rollouts(self, inputs: list[dict[str, Any]], advantages: torch.Tensor) -> Rollouts:
-        if not self._gives_turn_rewards and any(hasattr(e, "turn_rewards") for e in self.environments or []):
+        if not self._gives_turn_rewards and any(map(has_turn_rewards, self.environments or [])):
             raise ValueError(
                 "An environment got its `turn_rewards` only after it was built, too late to be trained on. Set the "
                 "attribute in its `__init__`, or make it a property."
@@ -704,11 +729,9 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
     def _replace_lost_environments(self) -> None:
         """A tool that never returned may still be changing its environment: the next batch gets a new one."""
         factories: Any = self.environment_factories
-        for row in self._executor.lost_rows if self._executor is not None and self.environments else ():
-            for name, pool in self._environment_pool.items():
-                for i, environment in enumerate(pool):
-                    if environment is self.environments[row]:
-                        pool[i] = factories[name]()
+        for name, pool in self._environment_pool.items() if self._lost else ():
+            pool[:] = [factories[name]() if any(one is lost for lost in self._lost) else one for one in pool]
+        self._lost.clear()
 
     # --- metrics
 

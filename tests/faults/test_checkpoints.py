@@ -1,6 +1,7 @@
 """A checkpoint is there whole or not at all; one that is damaged nevertheless is refused before anything of it is loaded."""
 
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -112,6 +113,22 @@ def test_a_step_that_is_saved_again_takes_the_place(tmp_path):
     save(tmp_path, 1, '{"first": 1}')
     save(tmp_path, 1, '{"second": 2}')
     assert json.loads((tmp_path / "checkpoint-1" / "trainer_state.json").read_text()) == {"second": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+def test_the_old_one_stays_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    save(tmp_path, 1, '{"first": 1}')
+    replace = os.replace
+
+    def fail(source, target):
+        if Path(target).name == "checkpoint-1" and Path(source).name == "checkpoint-1":
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(CheckpointError, match="Input/output error"):
+        save(tmp_path, 1, '{"second": 2}')
+    assert json.loads((tmp_path / "checkpoint-1" / "trainer_state.json").read_text()) == {"first": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from transformers.trainer_utils import get_last_checkpoint
 
-from tests.faults.kill_points import kill_at_every_point
+from tests.faults.points import die, fail, fault_at_every_point
 from tests.faults.training import Run, finish, start
-from trl_multiturn.checkpoints import INCOMPLETE, check_checkpoint
+from trl_multiturn.checkpoints import INCOMPLETE, CheckpointError, check_checkpoint
 
 
 def last_step(folder: Path) -> int:
@@ -111,7 +111,10 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 class Swept(Run):
-    """The third save is tried by children that are killed at every point of it, before it is done for real."""
+    """The third save is tried by children that are interrupted at every point of it, before it is done for real."""
+
+    fault = staticmethod(die)
+    stride = 1
 
     def _save_checkpoint(self, model, trial):
         if self.state.global_step == 3:
@@ -120,40 +123,74 @@ class Swept(Run):
 
     def sweep(self, folder: Path, save) -> None:
         kept = folder.with_name("kept")
-        found: dict[tuple, int] = {}
-        known: dict[str, dict] = {}
+        found: dict[str, int] = {}
+        known: dict[int, dict] = {}
 
-        def look(point):
-            steps = tuple(sorted(int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*")))
-            found[steps] = found.get(steps, 0) + 1
+        def look(point, status):
+            assert status in ((0, -9) if self.fault is die else (0, 2)), f"point {point} ended with {status}"
+            steps = sorted(int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*"))
+            name = " ".join(map(str, steps))
+            found[name] = found.get(name, 0) + 1
             for step in steps:
                 check_checkpoint(folder / f"checkpoint-{step}")
                 now = contents(folder / f"checkpoint-{step}")
-                expected = known.setdefault(str(step), now)
+                expected = known.setdefault(step, now)
                 differing = {name for name in expected | now if expected.get(name) != now.get(name)}
                 assert not differing, f"checkpoint-{step} differs at point {point}: {differing}"
             for path in folder.glob("checkpoint-*"):  # what else is left, the next one must deal with
                 shutil.rmtree(path)
-            for path in kept.iterdir():
-                shutil.copytree(path, folder / path.name)
+            shutil.copytree(kept, folder, dirs_exist_ok=True)
 
         kept.mkdir()
         for path in folder.glob("checkpoint-*"):
             shutil.copytree(path, kept / path.name)
-            known[path.name.rpartition("-")[2]] = contents(path)
-        points = kill_at_every_point(folder, save, look)
-        counted = {" ".join(map(str, steps)): count for steps, count in found.items()}
-        (folder / "sweep.json").write_text(json.dumps({"points": points, "found": counted}))
+            known[int(path.name.rpartition("-")[2])] = contents(path)
+        fault_at_every_point(folder, self.fault, lambda: self.attempt(save), look, self.stride)
+        (folder / "sweep.json").write_text(json.dumps(found))
+
+    def attempt(self, save) -> None:
+        save()
+
+
+class Full(Swept):
+    """The disk is full at each point."""
+
+    fault = staticmethod(fail)
+
+    def attempt(self, save) -> None:
+        try:
+            save()
+        except CheckpointError as error:
+            last = Path(self.args.output_dir, "checkpoint-2")
+            assert str(error).startswith("checkpoint-3 could not be saved") and f"resume from {last}." in str(error)
+            assert not last.with_name(INCOMPLETE).exists()
+
+
+class SweptSparsely(Swept):
+    stride = 5
+
+
+class FullSparsely(Full):
+    stride = 11
 
 
 @pytest.mark.slow
-def test_killed_at_every_point_of_a_save(tmp_path):
+@pytest.mark.parametrize(
+    "trainer_class",
+    [
+        SweptSparsely,
+        FullSparsely,
+        pytest.param(Swept, marks=pytest.mark.exhaustive),
+        pytest.param(Full, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_interrupted_at_every_point_of_a_save(tmp_path, trainer_class):
     for name in ("whole", "swept"):
         (tmp_path / name).mkdir()
     whole = finish(tmp_path / "whole", 4)
-    swept = finish(tmp_path / "swept", 4, Swept)
-    sweep = json.loads((tmp_path / "swept" / "sweep.json").read_text())
+    swept = finish(tmp_path / "swept", 4, trainer_class)
+    found = json.loads((tmp_path / "swept" / "sweep.json").read_text())
     # Only before the new checkpoint has its name, after it, and after the oldest has lost its own.
-    assert set(sweep["found"]) == {"1 2", "1 2 3", "2 3"}
-    assert sweep["found"]["1 2"] > 30 and sweep["points"] == sum(sweep["found"].values()) - 1
+    assert {"1 2", "2 3"} <= set(found) <= {"1 2", "1 2 3", "2 3"}
+    assert sum(found.values()) > 75 / trainer_class.stride
     assert {name for name in whole if whole[name] != swept[name]} == set()

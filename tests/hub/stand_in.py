@@ -1,4 +1,7 @@
-"""A stand-in for the part of the Hub's HTTP API that a push uses. It keeps what was committed, file by file."""
+"""A stand-in for the part of the Hub's HTTP API that a push uses. It keeps what was committed, file by file.
+
+What its `fails` matches is answered with the status 500.
+"""
 
 import base64
 import json
@@ -14,7 +17,7 @@ class HubStandIn:
         self.repos: dict[str, dict[str, bytes]] = {}
         self.requests: list[str] = []
         self.messages: list[str] = []
-        self.fail_next = 0
+        self.fails: str | None = None
         stand_in = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,6 +52,8 @@ class HubStandIn:
 
     def get(self, path):
         self.requests.append(f"GET {path}")
+        if self.fails and re.search(self.fails, path):
+            return 500, {"error": "the stand-in fails"}
         if path == "/api/whoami-v2":
             return 200, {"name": "tester", "type": "user", "orgs": []}
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/[^/]+)?", path):
@@ -58,6 +63,8 @@ class HubStandIn:
 
     def post(self, path, body):
         self.requests.append(f"POST {path}")
+        if self.fails and re.search(self.fails, path):
+            return 500, {"error": "the stand-in fails"}
         if path == "/api/repos/create":
             request = json.loads(body)
             name = f"{request.get('organization') or 'tester'}/{request['name']}"

@@ -126,7 +126,9 @@ class MultiTurnGRPOConfig(GRPOConfig):
         if self.history_images is not None and self.history_images < 1:
             raise ValueError(f"history_images must be at least 1, got {self.history_images}.")
         if self.use_vllm and "max_new_tokens" in (self.generation_kwargs or {}):
-            raise ValueError("vLLM knows no max_new_tokens: write generation_kwargs={'max_tokens': ...} with use_vllm.")
+            raise ValueError(
+                "vLLM knows no max_new_tokens: write generation_kwargs={'max_tokens': ...} with use_vllm."
+            )
         self._check_max_lost_share()
         self.stop_policies = _check_stop_policies(self.stop_policies)
 

@@ -13,7 +13,7 @@ from tests.vllm_stand_in import Engine, serve
 from trl_multiturn import ArCHerTrainer, IGPOTrainer, MultiTurnGRPOTrainer, ReplayGRPOTrainer
 
 
-CRITIC = {"critic_steps": 2, "critic_batch_size": 16, "critic_warmup_iterations": 1, "critic_learning_rate": 1e-3}
+CRITIC = {"critic_steps": 2, "critic_batch_size": 16, "critic_warmup_iterations": 0, "critic_learning_rate": 1e-3}
 METHODS = {
     "base": (MultiTurnGRPOTrainer, {}),
     "igpo": (IGPOTrainer, {}),

@@ -100,13 +100,13 @@ def load_model(adapter: Path | None) -> tuple[Any, Any]:
     from trl_multiturn.recipes.smollm2 import convert_smollm2
 
     folder = convert_smollm2()
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter, is_trainable=True)
     return model, AutoTokenizer.from_pretrained(folder)
 
 
-def precision() -> dict[str, bool]:
+def precision() -> dict[str, Any]:
     gpu = torch.accelerator.is_available()
     return {"use_cpu": not gpu, "bf16": gpu}
 
@@ -129,7 +129,7 @@ def make_start(options: argparse.Namespace) -> None:
     )
     unfinished = target.with_name("start-unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
+    model.save_pretrained(str(unfinished))
     unfinished.rename(target)
 
 
@@ -148,7 +148,9 @@ def make_trainer(method: str, adapter: Path, options: argparse.Namespace) -> Rec
         reward_weights=[1.0, 0.0],
         max_steps=MAX_STEPS,
         learning_rate=options.learning_rate,
-        lr_scheduler_type="constant",
+        # Adam's first steps are of full length whatever the gradient: at once, one step is enough to spoil the policy.
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=5,
         seed=options.seed,
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=options.rollouts // micro_batch,
@@ -193,6 +195,11 @@ def train_chunk(method: str, until: int, options: argparse.Namespace) -> None:
     done = steps_done(method, options)
     if done >= until:
         return
+    settings = {name: getattr(options, name) for name in OPTIONS if name != "folder"}
+    target = RESULTS / f"{method}.json"
+    before = json.loads(target.read_text("utf-8"))["settings"] if target.exists() else settings
+    if before != settings:
+        sys.exit(f"{target} holds a run with {before}: move it and {options.folder} away, or give the same settings.")
     trainer = make_trainer(method, Path(options.folder) / "start", options)
     trainer.add_callback(Until())
     trainer.train(resume_from_checkpoint=str(Path(options.folder, method, f"checkpoint-{done}")) if done else None)
@@ -202,8 +209,7 @@ def train_chunk(method: str, until: int, options: argparse.Namespace) -> None:
         for entry in trainer.state.log_history
         if "reward" in entry
     ]
-    settings = {name: getattr(options, name) for name in OPTIONS if name != "folder"}
-    write(RESULTS / f"{method}.json", {"method": method, "settings": settings, "curve": curve})
+    write(target, {"method": method, "settings": settings, "curve": curve})
     # A chunk that was killed after its rollouts is done again: those lines are written over.
     kept = RESULTS / f"{method}_rollouts.jsonl"
     lines = kept.read_text("utf-8").splitlines() if kept.exists() else []
@@ -343,7 +349,7 @@ def main() -> None:
         sub = commands.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         sub.add_argument("--folder", default="runs/smollm2_learning", help="where checkpoints are kept")
         sub.add_argument("--seed", type=int, default=0)
-        sub.add_argument("--learning_rate", type=float, default=3e-4)
+        sub.add_argument("--learning_rate", type=float, default=1e-4)
         sub.add_argument("--warm_start_steps", type=int, default=40)
         sub.add_argument("--rollouts", type=int, default=8, help="rollouts of a step")
         sub.add_argument("--group", type=int, default=4, help="rollouts of a question")

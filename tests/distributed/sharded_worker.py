@@ -83,6 +83,7 @@ def make(method: str, kind: str, folder: Path, is_prepared: bool, **options):
                 folder,
                 per_device_train_batch_size=8 // processes,
                 max_completion_length=128,
+                generation_kwargs={"max_new_tokens": 8},  # replaced anyway
                 learning_rate=1e-3,
                 model_init_kwargs={"dtype": "float32"} if isinstance(model, str) else None,
                 **options,

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 from functools import partial
+from types import MethodType
 from typing import Any
 
 from transformers.utils import logging
@@ -37,12 +38,12 @@ def guard_factories(factory: Any, timeout: float | None, lost: list[Any]) -> Any
 
     def build() -> Any:
         environment = factory()
-        try:
-            environment.reset = partial(_reset, environment, timeout)
+        try:  # bound methods, as TRL 1.14 looks for them on the object
+            environment.reset = MethodType(partial(_reset, timeout), environment)
             if inspect.iscoroutinefunction(getattr(type(environment), "get_reward", None)):
-                environment.get_reward = partial(_reward_later, environment, lost)
+                environment.get_reward = MethodType(partial(_reward_later, lost), environment)
             elif hasattr(type(environment), "get_reward"):
-                environment.get_reward = partial(_reward, environment, lost)
+                environment.get_reward = MethodType(partial(_reward, lost), environment)
         except AttributeError:
             logger.warning_once(
                 f"{type(environment).__name__} takes no attributes (`__slots__`): a reset that hangs is waited for."
@@ -52,7 +53,7 @@ def guard_factories(factory: Any, timeout: float | None, lost: list[Any]) -> Any
     return build
 
 
-def _reset(environment: Any, timeout: float | None, /, **row: Any) -> Any:
+def _reset(timeout: float | None, environment: Any, /, **row: Any) -> Any:
     observation = _reset_in_time(environment, timeout, row)
     if observation is not None and not isinstance(observation, (str, list)):
         raise TypeError(
@@ -89,7 +90,7 @@ def _put_result(function: Callable, done: queue.SimpleQueue) -> None:
         done.put((None, error))
 
 
-def _reward(environment: Any, lost: list[Any], /) -> float | None:
+def _reward(lost: list[Any], environment: Any, /) -> float | None:
     try:
         reward = type(environment).get_reward(environment)
     except Exception as error:
@@ -98,7 +99,7 @@ def _reward(environment: Any, lost: list[Any], /) -> float | None:
     return _checked(environment, reward)
 
 
-async def _reward_later(environment: Any, lost: list[Any], /) -> float | None:
+async def _reward_later(lost: list[Any], environment: Any, /) -> float | None:
     try:
         reward = await type(environment).get_reward(environment)
     except Exception as error:

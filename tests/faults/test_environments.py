@@ -1,6 +1,8 @@
 """Environments that raise, hang, leak, say too much or die: training goes on, or stops with a clear error (docs/faults.md)."""
 
+import copy
 import gc
+import inspect
 import math
 import resource
 import threading
@@ -287,3 +289,13 @@ def test_the_tool_executor_leaks_no_files_or_threads():
     while threading.active_count() > before[1] and time.monotonic() < deadline:  # the last workers are just ending
         time.sleep(0.01)
     assert (open_files(), threading.active_count()) == before
+
+
+def test_a_guarded_environment_is_still_its_own(tmp_path):
+    """Its methods are bound ones, as TRL 1.14 looks for, and a copy resets itself, not what it was copied from."""
+    environment = train(tmp_path, Broken).environments[0]
+    twin = copy.deepcopy(environment)
+    environment.total = twin.total = 7
+    twin.reset()
+    assert (environment.total, twin.total, twin.get_reward()) == (7, 0, 0.0)
+    assert inspect.ismethod(environment.reset) and inspect.ismethod(environment.get_reward)

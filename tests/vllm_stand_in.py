@@ -9,6 +9,7 @@ weights: here they take the way of the requests.
 import base64
 import json
 import math
+import os
 import queue
 import random
 import threading
@@ -21,6 +22,7 @@ from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from PIL import Image
@@ -322,7 +324,8 @@ def colocate(engine: Engine) -> Iterator[dict[str, Any]]:
         (vllm_generation, "LLM", LLM),
         (vllm_generation, "SamplingParams", dict),
     ]
-    with _replaced(replaced):
+    # TRL tells vLLM by environment variables that it is one process of one: no later test may find them.
+    with _replaced(replaced), patch.dict(os.environ):
         yield {"use_vllm": True, "vllm_mode": "colocate"}
 
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from tests.archer.tiny import QUICK
-from tests.tiny import Counter, QuietCounter, add_some, answer_length, build_tokenizer, dataset, settings
+from tests.tiny import Counter, EndsOnEven, QuietCounter, add_some, answer_length, build_tokenizer, dataset, settings
 from tests.vllm_stand_in import Engine, colocate, save_model, serve
 from trl_multiturn import (
     ArCHerConfig,
@@ -201,27 +201,6 @@ def test_resampling_asks_for_one_utterance_a_state(tmp_path, model_folder):
     assert len([request for request in engine.requests if len(request.prompts) == 5]) >= 2
 
 
-class Ends(Counter):
-    """Is over when the sum is even."""
-
-    terminated = truncated = False
-
-    def reset(self, **row):
-        self.terminated = False
-        return super().reset(**row)
-
-    def add(self, amount: int) -> str:
-        """
-        Add to the counter.
-
-        Args:
-            amount: How much to add.
-        """
-        answer = super().add(amount)
-        self.terminated = self.total % 2 == 0
-        return answer
-
-
 def clumsy(text, turn, rng):
     """Also writes calls that cannot be parsed, and answers that no budget is enough for."""
     kind = rng.random()
@@ -237,7 +216,7 @@ def test_log_probs_where_rollouts_end_early_or_late(tmp_path, model_folder, mode
         tmp_path,
         engine,
         mode,
-        environment=Ends,
+        environment=EndsOnEven,
         answer_malformed_calls=True,
         max_completion_length=110,
         per_device_train_batch_size=16,
@@ -300,7 +279,7 @@ def test_one_step_old_weights_show(tmp_path, model_folder):
 def test_chosen_utterances_are_sampled_by_the_engine(tmp_path, model_folder):
     engine = Engine(model_folder, add_some)
     options = {**QUICK, "algorithm": "chai", "num_candidates": 3, "vllm_importance_sampling_correction": False}
-    trainer = run(tmp_path, engine, trainer_class=ArCHerTrainer, environment=Ends, max_steps=1, **options)
+    trainer = run(tmp_path, engine, trainer_class=ArCHerTrainer, environment=EndsOnEven, max_steps=1, **options)
     assert sorted(asked(engine)) == sorted(3 * contexts(trainer))
     assert {request.n for request in engine.requests} == {3, 12} or {request.n for request in engine.requests} == {
         1,

@@ -132,6 +132,27 @@ class Counter(QuietCounter):
         return super().add(amount)
 
 
+class EndsOnEven(Counter):
+    """Is over when the sum is even."""
+
+    terminated = truncated = False
+
+    def reset(self, **row):
+        self.terminated = False
+        return super().reset(**row)
+
+    def add(self, amount: int) -> str:
+        """
+        Add to the counter.
+
+        Args:
+            amount: How much to add.
+        """
+        answer = super().add(amount)
+        self.terminated = self.total % 2 == 0
+        return answer
+
+
 class Scripted:
     """Mixin for a trainer: the sampled messages come from `script(prompt_text, turn, rng) -> str`."""
 

@@ -8,7 +8,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import AutoModelForCausalLM
 
-from tests.tiny import Counter, answer_length, build_tokenizer, call, dataset, settings
+from tests.tiny import EndsOnEven, answer_length, build_tokenizer, call, dataset, settings
 from tests.vllm_stand_in import Engine, serve
 from trl_multiturn import ArCHerTrainer, IGPOTrainer, MultiTurnGRPOTrainer, ReplayGRPOTrainer
 
@@ -36,27 +36,6 @@ class Scripts:
         if turn < 3 and place < 5 and rng.random() < 0.8:
             return call(amount=rng.randint(1, 99))
         return f"<answer>{rng.randint(0, 99)}</answer>"
-
-
-class Over(Counter):
-    """Ends the rollouts whose sum is even."""
-
-    terminated = False
-
-    def reset(self, **row):
-        self.terminated = False
-        return super().reset(**row)
-
-    def add(self, amount: int) -> str:
-        """
-        Add to the counter.
-
-        Args:
-            amount: How much to add.
-        """
-        answer = super().add(amount)
-        self.terminated = self.total % 2 == 0
-        return answer
 
 
 def main(method: str, folder: str) -> None:
@@ -97,7 +76,7 @@ def run(trainer_class, folder: str, engine: Engine, options: dict, processes: in
         ),
         train_dataset=dataset(4, answers=["Paris"] * 4),
         processing_class=build_tokenizer(),
-        environment_factory=Over,
+        environment_factory=EndsOnEven,
     )
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 from transformers import AttentionInterface, AttentionMaskInterface, Qwen2Config
 from transformers.masking_utils import flash_attention_mask
 
+from benchmarks.gpu_cost import peak_bytes
 from trl_multiturn.igpo import belief, belief_passes
 from trl_multiturn.igpo.belief import score_beliefs, supports_single_pass
 
@@ -107,18 +107,6 @@ class TestValues:
 LONG, VOCABULARY = 6144, 4096
 
 
-def peak_bytes(function) -> int:
-    """Most memory that the function's tensors take at a time, the inner ones of torch's kernels included."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        function()
-    now = most = 0
-    for event in profiler.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            most = max(most, now)
-    return most
-
-
 class TestMemory:
     """On a small model, where a mask of the trajectory's square or its logits would be most of the memory."""
 
@@ -143,7 +131,7 @@ class TestMemory:
             score_beliefs(model, [sequence], ends, [answer], prefix=[5] * 12, method=method, batch_size=1)
 
         cache = 2 * 2 * LONG * 32 * 4  # keys and values, layers, tokens, width, bytes
-        backbone = peak_bytes(plain)
+        backbone = peak_bytes(plain, "cpu")
         assert backbone < LONG * LONG  # a mask of the square, one byte each, would be seen
-        assert peak_bytes(lambda: score("single_pass")) < 1.1 * (backbone + cache)
-        assert peak_bytes(lambda: score("per_turn")) < 1.1 * backbone
+        assert peak_bytes(lambda: score("single_pass"), "cpu") < 1.1 * (backbone + cache)
+        assert peak_bytes(lambda: score("per_turn"), "cpu") < 1.1 * backbone

@@ -2,10 +2,13 @@
 
 import importlib.metadata
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import transformers
 import trl
 
 import trl_multiturn
@@ -28,14 +31,19 @@ def test_attributes_and_output_keys(tmp_path):
 
 
 def test_private_names_are_touched_in_one_file():
-    """Every private attribute of TRL's trainer that the package's trainers use is used in trainer.py alone."""
-    from trl_multiturn.igpo import trainer as igpo
-
+    """Those of TRL in trainer.py, and those of transformers' Trainer in checkpointing.py."""
     private = {name for name in dir(trl.GRPOTrainer) if name.startswith("_") and not name.startswith("__")}
     private |= {name for name in compat.ATTRIBUTES if name.startswith("_")}
+    of_transformers = {name for name in dir(transformers.Trainer) if name.startswith("_")}
     allowed = {"_tag_names", "_name", "_paper"}  # TRL's way to describe a trainer
-    used = {name for name in private if f"self.{name}" in inspect.getsource(igpo)}
-    assert used <= allowed
+    package = Path(trl_multiturn.__file__).parent
+    for file in package.rglob("*.py"):
+        knows_no_trainer = package / "environments" in file.parents  # and may have such names of its own
+        if file == package / "trainer.py" or knows_no_trainer:
+            continue
+        own = private - of_transformers if file.name == "checkpointing.py" else private
+        names = re.findall(r"\b(?:self|super\(\)|trainer)\.(_\w+)", file.read_text(encoding="utf-8"))
+        assert own.intersection(names) <= allowed, file
 
 
 SCORING = "_get_per_token_logps_and_entropies"

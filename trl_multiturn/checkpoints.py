@@ -136,7 +136,7 @@ def check_checkpoint(folder: str | os.PathLike) -> None:
         raise CheckpointError(f"{folder} is damaged and nothing of it was loaded: {damage}. Delete it and {instead}.")
 
 
-def check_resumed(resume_from_checkpoint: str | bool | None, output_dir: str) -> None:
+def check_resumed(resume_from_checkpoint: str | bool | None, output_dir: str | None) -> None:
     """
     Look at the checkpoint that a run is to be resumed from.
 
@@ -150,7 +150,7 @@ def check_resumed(resume_from_checkpoint: str | bool | None, output_dir: str) ->
         [`CheckpointError`]: If it is damaged.
     """
     if resume_from_checkpoint is True:
-        resume_from_checkpoint = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
+        resume_from_checkpoint = get_last_checkpoint(output_dir) if output_dir and os.path.isdir(output_dir) else None
     if resume_from_checkpoint:
         check_checkpoint(resume_from_checkpoint)
 

@@ -1,7 +1,8 @@
 """[`MultiTurnGRPOTrainer`]: TRL's GRPO with a record of every rollout's turns, and a reward and an advantage for each.
 
-Every touch of TRL's private surface is in this file. Its methods are called, never copied: an override changes what goes
-in or what comes out. What each private name must look like is written down in `compat.py`.
+Every touch of TRL's private surface is in this file, and those of transformers' Trainer in `checkpointing.py`. Their
+methods are called, never copied: an override changes what goes in or what comes out. What each private name must look like
+is written down in `compat.py`.
 """
 
 import copy
@@ -16,7 +17,7 @@ from transformers.utils import logging
 from trl import GRPOTrainer
 from trl.trainer.utils import use_adapter
 
-from .checkpoints import check_resumed, checkpoint_path, rotate, whole_checkpoint
+from .checkpointing import CheckpointingTrainer
 from .config import MultiTurnGRPOConfig
 from .doctor.keeping import put_back
 from .environment_guards import guard_factories
@@ -34,9 +35,7 @@ from .importance_sampling import (
 )
 from .malformed_calls import MALFORMED_CALL, malformed_calls_as_calls, refuse_malformed_call
 from .metrics import rollout_metrics
-from .pushes import report_failed_pushes
-from .qlora import dtypes_kept, keep_differentiable
-from .renamed_weights import has_renamed_weights, load_renamed_weights
+from .qlora import keep_differentiable
 from .reward_funcs import append_reward_funcs, make_stop_penalty, weighted_rewards
 from .rollouts import Rollouts, StopReason, TrainingBatch, find_turns
 from .sampling import EpochSampler
@@ -51,7 +50,7 @@ from .vllm_requests import SharedRequests, check_server_context, server_context
 logger = logging.get_logger(__name__)
 
 
-class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
+class MultiTurnGRPOTrainer(TurnHooks, CheckpointingTrainer, GRPOTrainer):
     """
     Trainer for Group Relative Policy Optimization with credit for every turn of a rollout.
 
@@ -123,8 +122,6 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
         self._over: dict[int, StopReason] = {}
         self._record: dict[str, Any] = {}
         self._warned_of_lost_tokens = False
-        self._incomplete: str | None = None
-        self._failed_pushes = 0
         super().__init__(model, reward_funcs, args, train_dataset, **kwargs)
         keep_differentiable(self.model)
         self.is_vision_language = self._is_vlm
@@ -474,56 +471,16 @@ class MultiTurnGRPOTrainer(TurnHooks, GRPOTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         self._last_loaded_step = -1  # vLLM must get these weights, whatever step they are of
-        if not self._load_renamed(resume_from_checkpoint):
-            with dtypes_kept(model or self.model):
-                super()._load_from_checkpoint(resume_from_checkpoint, model)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self):
         self._last_loaded_step = -1
-        if not self._load_renamed(self.state.best_model_checkpoint):
-            with dtypes_kept(self.model):
-                super()._load_best_model()
-
-    def _load_renamed(self, folder: Any) -> bool:
-        model = self.accelerator.unwrap_model(self.model)
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled or not has_renamed_weights(model, folder):
-            return False
-        load_renamed_weights(model, folder)
-        return True
-
-    def train(self, resume_from_checkpoint=None, *args, **kwargs):
-        """Train, as [`~transformers.Trainer.train`]; a damaged checkpoint is refused before anything of it is loaded."""
-        check_resumed(resume_from_checkpoint, self.args.output_dir)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def _get_output_dir(self, trial):
-        return super()._get_output_dir(trial) if self._incomplete is None else self._incomplete
-
-    def _save_checkpoint(self, model, trial):
-        run_dir = self._get_output_dir(trial)
-        try:
-            with whole_checkpoint(
-                run_dir, self.state, self.args, self.accelerator.wait_for_everyone
-            ) as self._incomplete:
-                super()._save_checkpoint(model, trial)
-        finally:
-            self._incomplete = None
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(checkpoint_path(run_dir, self.state))
-        if self.args.should_save:
-            rotate(run_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
+        super()._load_best_model()
 
     def _push_from_checkpoint(self, checkpoint_folder):
-        if self._incomplete is not None:
-            return  # `_save_checkpoint` does it when the folder has its name
-        self._failed_pushes += report_failed_pushes(getattr(self, "push_in_progress", None))
-        if self.args.hub_strategy != "end":
-            self._metrics["train"]["hub/failed_pushes"].append(self._failed_pushes)
         super()._push_from_checkpoint(checkpoint_folder)
-
-    def _finish_current_push(self):
-        super()._finish_current_push()
-        self._failed_pushes += report_failed_pushes(getattr(self, "push_in_progress", None))
+        if self._incomplete is None and self.args.hub_strategy != "end":
+            self._metrics["train"]["hub/failed_pushes"].append(self._failed_pushes)
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)

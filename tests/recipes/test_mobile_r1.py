@@ -12,6 +12,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 
 from tests.phone_vlm import SCALE, tiny_vlm
+from trl_multiturn.checkpoints import FILES
 from trl_multiturn.cli import main
 from trl_multiturn.environments.phone import demonstrations, generate_phone_tasks, task_split
 from trl_multiturn.recipes import mobile_r1_evaluation
@@ -164,6 +165,7 @@ def test_a_stage_that_was_cut_off_ends_like_one_that_was_not(trained, stage, ste
     for earlier in STAGES[: STAGES.index(stage)]:
         shutil.copytree(trained / "run" / earlier, tmp_path / "run" / earlier)
     checkpoint = f"checkpoint-{step}"
+    assert (trained / "run" / stage / checkpoint / FILES).is_file()  # it was written whole, by the stock trainers too
     shutil.copytree(trained / "run" / stage / checkpoint, tmp_path / "run" / stage / checkpoint)
     config = replace(make_config(trained), output_dir=str(tmp_path / "run"))
     run_stage(config, stage)

@@ -1,4 +1,4 @@
-"""`trl-multiturn mobile-r1`: the three stages of Mobile-R1, each on a stock trainer, and the evaluation.
+"""`trl-multiturn mobile-r1`: the three stages of Mobile-R1, each on a stock trainer with whole checkpoints, and the evaluation.
 
 1. `sft`: TRL's `SFTTrainer` on single steps of recorded trajectories.
 2. `action`: TRL's `GRPOTrainer` on the same states, with a reward for the right action and the right format.
@@ -17,7 +17,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 from trl import TrlParser
 
-from ..renamed_weights import has_renamed_weights, load_renamed_weights
+from ..checkpointing import CheckpointingTrainer
 from .mobile_r1_config import DONE, STAGES, MobileR1Config
 from .mobile_r1_data import held_out_tasks, task_rows, train_steps, train_tasks
 from .mobile_r1_evaluation import evaluate
@@ -60,14 +60,16 @@ def _run_stage(config: MobileR1Config, stage: str) -> tuple[Path, Any]:
     checkpoint = get_last_checkpoint(folder) if folder.is_dir() else None
     if checkpoint is not None:
         logger.warning(f"Training goes on from {checkpoint}.")
-        if has_renamed_weights(trainer.model, checkpoint):
-            load_renamed_weights(trainer.model, checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
     _save(trainer, config, stage, start)
     return folder, trainer
 
 
 # --- trainers
+
+
+def _with_whole_checkpoints(trainer_class: type) -> Any:
+    return type(trainer_class.__name__, (CheckpointingTrainer, trainer_class), {"__doc__": trainer_class.__doc__})
 
 
 def _sft_trainer(config: MobileR1Config, start: str) -> Any:
@@ -77,7 +79,7 @@ def _sft_trainer(config: MobileR1Config, start: str) -> Any:
 
     processor = load_processor(start)
     rows = train_steps(config, processor)
-    return SFTTrainer(
+    return _with_whole_checkpoints(SFTTrainer)(
         model=start,
         args=config.trainer_config("sft"),
         train_dataset=rows.select_columns(["prompt", "completion", "images"]),
@@ -95,7 +97,7 @@ def _action_trainer(config: MobileR1Config, start: str) -> Any:
     processor = load_processor(start)
     rows = train_steps(config, processor)
     reward_funcs: list[Any] = [action_reward, gui_format_reward]
-    return GRPOTrainer(
+    return _with_whole_checkpoints(GRPOTrainer)(
         model=start,
         reward_funcs=reward_funcs,
         args=config.trainer_config("action"),

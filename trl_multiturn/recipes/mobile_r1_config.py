@@ -197,9 +197,6 @@ class MobileR1Config:
                 raise ValueError(f"{stage}.{name} is set by the recipe.")
             if name not in types[stage].__dataclass_fields__:
                 raise ValueError(f"{stage}.{name} is no argument of {types[stage].__name__}.")
-        if given.get("load_best_model_at_end") and stage != "task" and self.lora is None:
-            # Not by the Trainer: see renamed_weights.py.
-            raise ValueError(f"{stage}.load_best_model_at_end cannot take effect for models such as Qwen2.5-VL.")
         on_cpu = {} if torch.accelerator.is_available() else {"use_cpu": True, "bf16": False}
         return types[stage](**{**DEFAULTS[stage], **on_cpu, **given, **fixed})
 

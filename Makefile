@@ -34,7 +34,7 @@ phone-data: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-# Everything, also what CI runs only a selection of: about an hour on two cores.
+# Everything, also what CI runs only a selection of: hours on two cores.
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "" $(ARGS)
 

@@ -111,7 +111,7 @@ def test_python_blocks_compile(page):
 def tiny_runs(monkeypatch, tmp_path):
     """Runs a page's blocks with a tiny model in the Hub model's place, for one step of a few tokens."""
     tokenizer = build_tokenizer()
-    build_model(tokenizer).save_pretrained(tmp_path / "model")
+    build_model(tokenizer, max_position_embeddings=16384).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
 

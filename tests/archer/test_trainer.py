@@ -28,6 +28,7 @@ from trl_multiturn.archer.buffer import ReplayBuffer
 from trl_multiturn.archer.episodes import utterance
 from trl_multiturn.archer.logged import logged_trajectories
 from trl_multiturn.archer.saving import load_critic
+from trl_multiturn.checkpoints import FILES
 from trl_multiturn.state import load_shards, load_state, save_shard
 
 
@@ -671,6 +672,7 @@ class TestCheckpoint:
         whole = load_shards(folder)
         for path in folder.glob("method_state_00000_of_00001.*"):
             path.unlink()
+        (folder / FILES).unlink()  # it names the files of one process
         for rank in range(2):
             half = ReplayBuffer(100_000, 2**30)
             half.load_shard_states(whole, rank, 2)

@@ -8,10 +8,8 @@ from tests.distributed.forked import run_all, written
 from tests.vllm_stand_in import save_model
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "method", ["archer", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("base", "igpo", "replay"))]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("method", ["archer", "base", "igpo", "replay"])
 def test_two_processes_equal_one(tmp_path, method):
     save_model(tmp_path)
     codes = run_all("tests.distributed.vllm_worker", [(method, 1, tmp_path), (method, 2, tmp_path)])

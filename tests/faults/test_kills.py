@@ -167,11 +167,11 @@ class Full(Swept):
 
 
 class SweptSparsely(Swept):
-    stride = 5
+    stride = 9
 
 
 class FullSparsely(Full):
-    stride = 11
+    stride = 23
 
 
 @pytest.mark.slow

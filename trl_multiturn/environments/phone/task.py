@@ -170,7 +170,7 @@ class PhoneTask:
         if not values["goal"]:
             raise ValueError("A task's `goal` must not be empty.")
         if values["app"] not in APPS:
-            raise ValueError(f"A task's `app` must be one of {', '.join(APPS)}, got {values['app']!r}.")
+            raise ValueError(f"A task's `app` must be one of {', '.join(APPS)}, got {values['app']!r:.100}.")
         return cls(
             **{name: values[name] for name in ("name", "app", "instruction", "instruction_zh")},
             setup=tuple(_read_setup(pair) for pair in _read_list(values, "setup")),

@@ -12,7 +12,7 @@ from tests.killing import run_worker
 WORKER = Path(__file__).with_name("resume_worker.py")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_and_resumed(tmp_path):
     assert run_worker(WORKER, tmp_path / "whole") == 0
     assert run_worker(WORKER, tmp_path / "killed", "die") == -signal.SIGKILL

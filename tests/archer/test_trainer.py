@@ -153,6 +153,7 @@ class TestCriticUpdates:
         assert trainer.learner.steps_taken == before[2]
         assert "eval_archer/explained_variance" in metrics
 
+    @pytest.mark.exhaustive
     def test_learns_what_turns_are_worth(self, tmp_path):
         """The amount that a turn adds is in its tokens: after some steps the advantage is higher for more."""
 

@@ -99,7 +99,7 @@ def test_it_plans_and_fails_at_each_level():
     assert 0.05 < told["ungrounded_claims"] < 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_command_makes_a_policy(tmp_path):
     command = [sys.executable, "-m", "trl_multiturn.recipes.travel_policy", "--output_dir", str(tmp_path)]
     command += ["--copy_steps", "2", "--episodes", "32", "--tasks", "3"]

@@ -42,7 +42,7 @@ def tokenize_in_bounds(
     tokenize: Callable[[list[dict[str, Any]]], list[int]],
     messages: list[dict[str, Any]],
     max_tokens: int,
-    tokenizer: Any,
+    longest_token: int,
 ) -> list[int]:
     """
     Tokens of what tools have said. Of a text that has more than `max_tokens` however it is tokenized, only so much is.
@@ -56,14 +56,12 @@ def tokenize_in_bounds(
             Messages of tools. Lone surrogates in them are replaced in place.
         max_tokens (`int`):
             Tokens beyond which the messages are dropped.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Tokenizer.
+        longest_token (`int`):
+            Characters of the longest token.
     """
     for message in messages:
         message["content"] = make_valid(message["content"])
-    if all(_length(message) <= max_tokens for message in messages):
-        return tokenize(messages)
-    limit = (max_tokens + 1) * max(map(len, tokenizer.get_vocab()))
+    limit = (max_tokens + 1) * longest_token
     if all(_length(message) <= limit for message in messages):
         return tokenize(messages)
     ids = tokenize([_cut(message, limit) for message in messages])
@@ -89,7 +87,7 @@ def tokenize_prompts_in_bounds(
     prompts: list[Any],
     environments: list[Any] | None,
     max_tokens: int | None,
-    tokenizer: Any,
+    longest_token: int,
 ) -> tuple:
     """
     Tokens of prompts, of which none may be longer than the model's context for what an environment's reset has added.
@@ -103,16 +101,15 @@ def tokenize_prompts_in_bounds(
             Environment of each rollout.
         max_tokens (`int` or `None`):
             Tokens that the model reads.
-        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-            Tokenizer.
+        longest_token (`int`):
+            Characters of the longest token.
 
     Raises:
         `ValueError`: If a prompt leaves no room for an answer.
     """
     if not environments or max_tokens is None:
         return tokenize(prompts)
-    longest = max((_length(message) for messages in prompts for message in messages), default=0)
-    limit = max_tokens * max(map(len, tokenizer.get_vocab())) if longest > max_tokens else longest
+    limit = max_tokens * longest_token
     for messages, environment in zip(prompts, environments, strict=False):
         length = max(map(_length, messages))
         if length > limit:
